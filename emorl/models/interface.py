@@ -1,0 +1,63 @@
+"""What every model is to the rest of the project: training, evaluation and figures know only this."""
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from emorl.settings import Settings
+
+
+@dataclass(frozen=True)
+class Decomposition:
+    """A batch of images taken apart into K slots. All tensors are float32 without gradient."""
+
+    masks: Tensor
+    """(B, K, H, W), in [0, 1], summing to one over K."""
+    colours: Tensor
+    """(B, K, 3, H, W), in [0, 1]."""
+    latents: Tensor
+    """(B, K, D)."""
+    reconstruction: Tensor
+    """(B, 3, H, W), in [0, 1]."""
+    scalars: dict[str, Tensor] = field(default_factory=dict)
+    """Per-image values (B,) that this model can give: `nll` and `kl` in nats, where it has them."""
+
+
+class Model(nn.Module, ABC):
+    """A system of the paper. Subclasses name their typed settings and are registered by `emorl.models.register`."""
+
+    Settings: ClassVar[type[Settings]]
+    """What defines the model and its objective; part of a run's identity."""
+    Inference: ClassVar[type[Settings]]
+    """What `decompose` may be told at test time; not part of a run's identity."""
+
+    def __init__(self, settings: Settings, image_size: int, dtype: torch.dtype = torch.float32) -> None:
+        """`dtype` is the precision of the convolutional parts; all else is float32."""
+        super().__init__()
+
+    @abstractmethod
+    def accumulate_gradients(self, images: Tensor, step: int, generator: torch.Generator) -> dict[str, Tensor]:
+        """Add this batch's gradients to the parameters' `.grad` and return scalars to log (0-d, on the device).
+
+        images (B, 3, H, W) in [0, 1]. `loss`, what was minimised, is always among the scalars. The model owns its
+        backward passes, so that it may take them early and free memory.
+        """
+
+    @abstractmethod
+    def decompose(self, images: Tensor, inference: Settings, generator: torch.Generator) -> Decomposition:
+        """Infer slots for images (B, 3, H, W) in [0, 1]."""
+
+    @abstractmethod
+    def decode(self, latents: Tensor) -> tuple[Tensor, Tensor]:
+        """latents (B, K, D) -> colours (B, K, 3, H, W) and masks (B, K, H, W) summing to one over K."""
+
+    @classmethod
+    def warnings(cls, settings: Settings, image_size: int) -> list[str]:
+        """Sentences about settings that are allowed but surprising; the command line prints them."""
+        return []
+
+    def count_parameters(self) -> int:
+        return sum(parameter.numel() for parameter in self.parameters())

@@ -1,0 +1,33 @@
+"""Diagonal Gaussians over slot latents, parameterised by a mean and a pre-softplus scale s (paper Eq. 10, 11)."""
+
+import torch
+from torch import Tensor
+from torch.nn.functional import softplus
+
+
+def standard_normal(like: Tensor, generator: torch.Generator) -> Tensor:
+    """One draw of N(0, 1) with the shape, device and dtype of `like`: the only source of latent noise."""
+    return torch.randn(like.shape, generator=generator, device=like.device, dtype=like.dtype)
+
+
+def standard_deviation(s: Tensor) -> Tensor:
+    """σ = sqrt(log(1 + exp(min(s, 80))) + 1e-5), as the released code computes it."""
+    return torch.sqrt(softplus(s.clamp(max=80.0)) + 1e-5)
+
+
+def sample(mean: Tensor, std: Tensor, generator: torch.Generator) -> Tensor:
+    """Reparameterised draw z = μ + σ ε."""
+    return mean + std * standard_normal(mean, generator)
+
+
+def kl_divergence(mean: Tensor, std: Tensor, prior_mean: Tensor | None, prior_std: Tensor | None) -> Tensor:
+    """KL(N(mean, std²) ‖ N(prior_mean, prior_std²)), summed over slots and dimensions.
+
+    All arguments are (B, K, D); a prior of None is the standard normal. Returns (B,), in nats.
+    """
+    if prior_mean is None or prior_std is None:
+        terms = 0.5 * (std.square() + mean.square() - 1) - std.log()
+    else:
+        ratio = (std / prior_std).square()
+        terms = 0.5 * (ratio + ((mean - prior_mean) / prior_std).square() - 1 - ratio.log())
+    return terms.sum((1, 2))
