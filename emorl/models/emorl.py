@@ -12,6 +12,7 @@ decoder activations, so memory does not grow with I.
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Literal
 
 import torch
@@ -72,7 +73,7 @@ class EmorlSettings(Settings):
     @classmethod
     def _curriculum_increases(cls, value: dict[int, int]) -> dict[int, int]:
         starts = list(value)
-        if not starts or starts[0] != 0 or any(a >= b for a, b in zip(starts, starts[1:], strict=False)):
+        if not starts or starts[0] != 0 or any(a >= b for a, b in pairwise(starts)):
             raise ValueError("steps must start at 0 and increase")
         if any(steps < 0 for steps in value.values()):
             raise ValueError("numbers of refinement steps must not be negative")
@@ -117,6 +118,7 @@ class InferenceStep:
 
 @register("emorl")
 class EfficientMORL(Model):
+    title = "EfficientMORL"
     Settings = EmorlSettings
     Inference = EmorlInference
 
@@ -166,11 +168,18 @@ class EfficientMORL(Model):
     # ---- Algorithm 1 ------------------------------------------------------------------------------------------
 
     def _infer(
-        self, images: Tensor, I: int, beta: Tensor, reference_batch: int, generator: torch.Generator, decode: Decode
+        self,
+        images: Tensor,
+        I: int,
+        beta: Tensor,
+        reference_batch: int,
+        generator: torch.Generator,
+        decode: Decode,
     ) -> Iterator[InferenceStep]:
         """Yield the posterior after i = 0 ... I refinement steps."""
         stage_1 = self._bottom_up_inference(self.encoder(2 * images - 1), generator)  # lines 2-18
-        lam, z, kl, hidden, norm = stage_1.lam, stage_1.z, stage_1.kl, None, None
+        lam, z, kl, hidden = stage_1.lam, stage_1.z, stage_1.kl, None
+        gradient_lam, norm = None, None
         for i in range(I + 1):
             if i > 0:
                 delta, hidden = self.refinement(lam, gradient_lam, hidden)
@@ -182,10 +191,8 @@ class EfficientMORL(Model):
             nll, gradient_z = decode(z, i)  # line 25
             yield InferenceStep(i, lam, z, nll, kl, gradient_z, norm)
             if i < I:
-                negative_elbo = kl + beta * (z * gradient_z).sum((1, 2))
-                (gradient_lam,) = torch.autograd.grad(
-                    negative_elbo.sum() / reference_batch, lam, retain_graph=True
-                )  # line 22, stop_grad
+                negative_elbo = (kl + beta * (z * gradient_z).sum((1, 2))).sum() / reference_batch
+                gradient_lam = torch.autograd.grad(negative_elbo, lam, retain_graph=True)[0]  # line 22, stop_grad
 
     def _bottom_up_inference(self, features: Tensor, generator: torch.Generator) -> BottomUp:
         """Stage 1: attention assigns pixels to slots over L layers; features (B, N, C)."""
@@ -278,7 +285,9 @@ class EfficientMORL(Model):
                     nn.init.uniform_(parameter, -bound, bound)
 
     @classmethod
-    def warnings(cls, settings: EmorlSettings, image_size: int) -> list[str]:
+    def check(cls, settings: EmorlSettings, image_size: int) -> list[str]:
+        if settings.decoder == "deconvolutional" and image_size % 16:
+            raise ValueError(f"decoder deconvolutional needs an image size divisible by 16, not {image_size}")
         floor = nll_floor(settings.sigma, 1)
         if settings.geco is None or settings.geco.target >= floor:
             return []

@@ -29,6 +29,8 @@ class Decomposition:
 class Model(nn.Module, ABC):
     """A system of the paper. Subclasses name their typed settings and are registered by `emorl.models.register`."""
 
+    title: ClassVar[str]
+    """Name in tables and figures."""
     Settings: ClassVar[type[Settings]]
     """What defines the model and its objective; part of a run's identity."""
     Inference: ClassVar[type[Settings]]
@@ -55,8 +57,8 @@ class Model(nn.Module, ABC):
         """latents (B, K, D) -> colours (B, K, 3, H, W) and masks (B, K, H, W) summing to one over K."""
 
     @classmethod
-    def warnings(cls, settings: Settings, image_size: int) -> list[str]:
-        """Sentences about settings that are allowed but surprising; the command line prints them."""
+    def check(cls, settings: Settings, image_size: int) -> list[str]:
+        """Sentences about settings that are allowed but surprising. Raises ValueError for an impossible combination."""
         return []
 
     def count_parameters(self) -> int:

@@ -4,8 +4,7 @@
 def learning_rate(step: int, peak: float, warmup_steps: int, decay_rate: float, decay_steps: int) -> float:
     """Linear warm-up from 0, then a smooth exponential decay that counts from the end of the warm-up.
 
-    EfficientMORL's schedule as released (evaluation.md of the reference calls it "counter starts after warm-up");
-    `step` counts from 0.
+    EfficientMORL's schedule as released; `step` counts from 0.
     """
     if step < warmup_steps:
         return peak * step / warmup_steps

@@ -161,7 +161,9 @@ def test_decomposition_equals_the_released_code(case, golden_noise):
 
     result = model.decompose((x + 1) / 2, inference, torch.Generator())
 
-    torch.testing.assert_close(result.reconstruction.flatten(), torch.tensor(golden["reconstruction"]), rtol=1e-4, atol=1e-6)
+    torch.testing.assert_close(
+        result.reconstruction.flatten(), torch.tensor(golden["reconstruction"]), rtol=1e-4, atol=1e-6
+    )
     mask_means = result.masks.mean((0, 2, 3)).tolist()
     assert mask_means == pytest.approx(golden["mask_mean_per_slot"], rel=1e-4)
     assert result.scalars["kl"].mean().item() == pytest.approx(golden["kl"], rel=1e-4)

@@ -82,7 +82,10 @@ class DeconvolutionalDecoder(nn.Module):
         super().__init__()
         layers: list[nn.Module] = []
         for inputs in (latent, channels, channels, channels):
-            layers += [nn.ConvTranspose2d(inputs, channels, 5, stride=2, padding=2, output_padding=1), nn.ReLU()]
+            layers += [
+                nn.ConvTranspose2d(inputs, channels, 5, stride=2, padding=2, output_padding=1),
+                nn.ReLU(),
+            ]
         layers += [nn.ConvTranspose2d(channels, channels, 5, padding=2), nn.ReLU()]
         layers.append(nn.ConvTranspose2d(channels, 4, 3, padding=1))
         self.position = nn.Linear(4, latent)

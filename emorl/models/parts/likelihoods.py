@@ -1,4 +1,7 @@
-"""Image likelihoods over K slots (paper App. F.1, Eq. 12 and 13). The constant log(2π)/2 is dropped, as in the released code."""
+"""Image likelihoods over K slots (paper App. F.1, Eq. 12 and 13).
+
+The constant log(2π)/2 is dropped, as in the released code.
+"""
 
 import math
 

@@ -1,0 +1,3 @@
+from emorl.cli import main
+
+main()

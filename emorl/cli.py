@@ -1,0 +1,199 @@
+"""The command line: one verb per step, what a workflow rule calls and what a person can type."""
+
+import os
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from emorl import config, runs
+from emorl.data import data_set
+from emorl.errors import UserError
+from emorl.files import read_json
+from emorl.provenance import ROOT
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
+track = typer.Typer(no_args_is_help=True, help="Mirror runs into MLflow.")
+app.add_typer(track, name="track")
+
+DIVERGED = 3
+"""Exit status of `train` when the run diverged and was recorded as failed."""
+
+Scale = Annotated[str, typer.Option(help="A file of params/, without .yaml.")]
+Dataset = Annotated[str, typer.Option(help="Name of the data set.")]
+Model = Annotated[str, typer.Option(help="Name of the model.")]
+Variant = Annotated[str, typer.Option(help="Variant in params/experiments.yaml.")]
+Seed = Annotated[int, typer.Option(min=0)]
+Expected = Annotated[Path | None, typer.Option(help="Path the caller expects; refused if the code has changed since.")]
+
+
+def main() -> None:
+    try:
+        app()
+    except UserError as error:
+        sys.exit(f"error: {error}")
+
+
+@app.command()
+def fetch(scale: Scale, dataset: Dataset, expect: Expected = None) -> None:
+    """Download the published records of a data set, or write its replica."""
+    from emorl.data.raw import fetch as fetch_records
+
+    data = _prepared_data(scale, dataset)
+    _check_expected(expect, data.raw)
+    fetch_records(data_set(dataset), data.settings, ROOT / data.raw)
+
+
+@app.command()
+def prepare(scale: Scale, dataset: Dataset, expect: Expected = None) -> None:
+    """Turn raw records into one prepared HDF5 file."""
+    from emorl.data.prepare import prepare as prepare_records
+
+    data = _prepared_data(scale, dataset)
+    _check_expected(expect, data.path)
+    prepare_records(data_set(dataset), data.settings, ROOT / data.raw, ROOT / data.path)
+
+
+@app.command()
+def train(
+    scale: Scale, dataset: Dataset, model: Model, seed: Seed, variant: Variant = "base", expect: Expected = None,
+    threads: Annotated[int, typer.Option(min=1, help="CPU threads.")] = 1,
+    checkpoint_seconds: Annotated[float, typer.Option(help="Seconds between checkpoints.")] = 20.0,
+    plan: Annotated[Path | None, typer.Option(help="Plan that this run is part of, for the progress line.")] = None,
+) -> None:  # fmt: skip
+    """Train one run, or resume it; does nothing if it is finished. Exit status 3: diverged, recorded as failed."""
+    import torch
+
+    from emorl.steps import live_mirror, training_job
+    from emorl.training.engine import Diverged
+    from emorl.training.engine import train as train_run
+    from emorl.training.progress import ProgressLine
+
+    torch.set_num_threads(threads)
+    run = _run(scale, dataset, model, variant, seed)
+    _check_expected(expect, run.folder)
+    line = ProgressLine(f"{dataset}/{model}/{variant} seed {seed}", _position(plan, run))
+    with live_mirror(run):
+        try:
+            manifest = train_run(training_job(run), line.update, checkpoint_seconds)
+        except Diverged as error:
+            print(f"error: {run.folder} {error}; recorded as failed", file=sys.stderr)
+            raise typer.Exit(DIVERGED) from None
+    line.finish(f"finished after {manifest['wall_seconds']:.0f} s of training: {run.folder}")
+
+
+@app.command()
+def evaluate(
+    scale: Scale, dataset: Dataset, model: Model, seed: Seed, variant: Variant = "base", expect: Expected = None,
+    threads: Annotated[int, typer.Option(min=1, help="CPU threads.")] = 1,
+) -> None:  # fmt: skip
+    """Score a finished run on held-out images; a failed run gets a file that says so."""
+    import torch
+
+    from emorl.steps import evaluate_run
+
+    torch.set_num_threads(threads)
+    run = _run(scale, dataset, model, variant, seed)
+    _check_expected(expect, run.evaluation_path)
+    evaluate_run(run)
+
+
+@app.command()
+def table1(plan: Annotated[Path, typer.Option(help="The runs to show, reports/SCALE/plan.json.")]) -> None:
+    """Gather Table 1 from evaluated runs, write it in four forms and print it."""
+    from emorl.reporting.table1 import write_table1
+
+    print(write_table1(read_json(plan), plan.parent, ROOT))
+
+
+@app.command()
+def decompositions(
+    plan: Annotated[Path, typer.Option(help="The runs to show, reports/SCALE/plan.json.")],
+) -> None:
+    """Draw example decompositions of each model and data set."""
+    from emorl.reporting.decompositions import draw_decompositions
+
+    draw_decompositions(read_json(plan), plan.parent, ROOT)
+
+
+@app.command()
+def check(scale: Scale) -> None:
+    """Check a scale's values and print warnings about surprising ones."""
+    settings = config.load_scale(scale)
+    config.load_experiments()
+    for warning in config.warnings(settings, scale):
+        print(f"warning: {warning}")
+    print(f"params/{scale}.yaml and params/experiments.yaml are valid")
+
+
+@app.command()
+def schema() -> None:
+    """Generate workflow/schemas/ from the settings classes."""
+    from emorl.files import write_text
+
+    for name, text in config.schemas().items():
+        write_text(ROOT / "workflow" / "schemas" / name, text)
+
+
+@app.command()
+def ui(port: Annotated[int, typer.Option(help="Port on 127.0.0.1.")] = 5000) -> None:
+    """Open the MLflow UI on loopback."""
+    from emorl.tracking import ui_command
+
+    command = ui_command(ROOT, port)
+    print(f"MLflow UI on http://127.0.0.1:{port} (Ctrl-C ends it)", flush=True)
+    os.execvp(command[0], command)
+
+
+@track.command()
+def follow(run_dir: Path, pid: Annotated[int | None, typer.Option(help="The training process.")] = None) -> None:
+    """Mirror one run while it is being trained."""
+    from emorl.tracking import follow as follow_run
+
+    follow_run(run_dir.resolve(), ROOT, pid)
+
+
+@track.command()
+def sync(
+    run_dirs: Annotated[list[Path] | None, typer.Argument(help="Run folders; default: all.")] = None,
+    plan: Annotated[Path | None, typer.Option(help="Mirror this plan's runs, and the report beside it.")] = None,
+) -> None:
+    """Mirror run folders, and a report, after the fact. A store that is away is no error: call again later."""
+    from emorl.tracking import sync as sync_runs
+    from emorl.tracking import sync_report
+
+    if plan:
+        found = [ROOT / run["folder"] for run in read_json(plan)["runs"]]
+    else:
+        found = run_dirs or sorted(path.parent for path in (ROOT / "runs").glob("*/*/*/seed*/run.json"))
+    missed = sync_runs([path.resolve() for path in found], ROOT)
+    complete = not missed and (plan is None or sync_report(plan.resolve().parent, ROOT))
+    if not complete:
+        print(
+            "warning: the tracking store could not take everything; run 'emorl track sync' later",
+            file=sys.stderr,
+        )
+
+
+def _prepared_data(scale: str, dataset: str) -> runs.PreparedData:
+    settings = config.load_scale(scale)
+    if dataset not in settings.datasets:
+        raise UserError(f"params/{scale}.yaml has no block datasets.{dataset}")
+    return runs.PreparedData(dataset, settings.datasets[dataset])
+
+
+def _run(scale: str, dataset: str, model: str, variant: str, seed: int) -> runs.Run:
+    return runs.select_runs(scale, [model], [dataset], variant, [seed])[0]
+
+
+def _check_expected(expected: Path | None, actual: Path) -> None:
+    if expected is not None and expected != actual:
+        raise UserError(f"{expected} was planned, but code or params/ have changed since: it would now be {actual}")
+
+
+def _position(plan: Path | None, run: runs.Run) -> str:
+    if plan is None:
+        return ""
+    folders = [entry["folder"] for entry in read_json(plan)["runs"]]
+    return f"run {folders.index(str(run.folder)) + 1}/{len(folders)} "

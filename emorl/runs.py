@@ -1,0 +1,147 @@
+"""Run identity: which runs an artifact needs, their digests, and the folders they live in.
+
+A digest covers the resolved configuration and the code that acts on it, so a path names its content: an edited
+parameter or source leads to another folder, and nothing there can be stale, with or without a workflow engine's
+records.
+"""
+
+from dataclasses import dataclass
+from functools import cache, cached_property
+from pathlib import Path
+from typing import Any
+
+from emorl import config
+from emorl.data import data_set
+from emorl.data.settings import DataSettings
+from emorl.errors import UserError
+from emorl.files import sha256_of_json
+from emorl.provenance import code_digest
+from emorl.settings import Settings
+
+DIGEST_LENGTH = 10
+
+
+@dataclass(frozen=True)
+class PreparedData:
+    """A data set as a scale wants it."""
+
+    name: str
+    settings: DataSettings
+
+    @property
+    def raw(self) -> Path:
+        """Raw records, relative to the project; a replica is named by the digest, as its code may change."""
+        published = data_set(self.name).url.rpartition("/")[2]
+        name = published if self.settings.source == "published" else f"replica-{self.digest}.tfrecords"
+        return Path("data/raw") / self.name / name
+
+    @property
+    def path(self) -> Path:
+        """The prepared HDF5 file, relative to the project."""
+        return Path("data/prepared") / f"{self.name}-{self.settings.source}-{self.digest}.h5"
+
+    @cached_property
+    def digest(self) -> str:
+        code = _code_digest("emorl.data.prepare", "emorl.data.raw", f"emorl.data.{self.name}")
+        return _short({"name": self.name, "settings": self.settings.model_dump(mode="json"), "code": code})
+
+
+@dataclass(frozen=True)
+class Run:
+    """One training run: (data set, model, variant, seed) at a scale, with all that follows from them."""
+
+    scale: str
+    dataset: str
+    model: str
+    variant: str
+    seed: int
+    data: PreparedData
+    settings: Settings
+    """The model's block: model, training, inference."""
+    evaluation: Settings
+
+    @cached_property
+    def identity(self) -> dict[str, Any]:
+        """Everything that decides the trained weights, but for the seed."""
+        return {
+            "scale": self.scale,
+            "dataset": self.dataset,
+            "model": self.model,
+            "variant": self.variant,
+            "config": {
+                "data": self.data.settings.model_dump(mode="json"),
+                "model": self.settings.model.model_dump(mode="json"),
+                "training": self.settings.training.model_dump(mode="json"),
+            },
+            "data_digest": self.data.digest,
+            "code_digest": _code_digest("emorl.training.engine", f"emorl.models.{self.model}"),
+        }
+
+    @property
+    def digest(self) -> str:
+        return _short(self.identity)
+
+    @property
+    def folder(self) -> Path:
+        """Relative to the project."""
+        group = f"{self.variant}-{self.digest}"
+        return Path("runs") / self.dataset / self.model / group / f"seed{self.seed}"
+
+    @property
+    def evaluation_path(self) -> Path:
+        """Per-image results, relative to the project; named by a digest of how they are computed."""
+        how = {
+            "inference": self.settings.inference.model_dump(mode="json"),
+            "evaluation": self.evaluation.model_dump(mode="json"),
+            "code": _code_digest("emorl.evaluation.evaluate"),
+        }
+        return self.folder / "evaluation" / f"{self.evaluation.split}-{_short(how)}.json"
+
+
+def select_runs(
+    scale: str,
+    models: list[str],
+    datasets: list[str],
+    variant: str,
+    seeds: list[int] | None = None,
+) -> list[Run]:
+    """The runs of a table or figure: each model on each data set with each seed (default: the scale's)."""
+    settings = config.load_scale(scale)
+    runs = []
+    for model in models:
+        for dataset in datasets:
+            block = config.block(settings, scale, model, dataset, variant)
+            data = PreparedData(dataset, settings.datasets[dataset])
+            for seed in settings.seeds if seeds is None else seeds:
+                runs.append(Run(scale, dataset, model, variant, seed, data, block, settings.evaluation))
+    return runs
+
+
+def parse_selection(name: str, value: Any, allowed: list[str]) -> list[str]:
+    """`tetrominoes`, `a,b` or a list, each one of `allowed` (default: all of them). Raises UserError."""
+    if value is None:
+        return allowed
+    chosen = value if isinstance(value, list) else str(value).split(",")
+    for item in chosen:
+        if item not in allowed:
+            raise UserError(f"{name}={item} is not to be had here: allowed are {', '.join(allowed)}")
+    return chosen
+
+
+def parse_seeds(value: Any) -> list[int] | None:
+    """3 for seeds 0, 1, 2; a list for just those; None for the scale's own. Raises UserError."""
+    if value is None:
+        return None
+    seeds = list(range(value)) if isinstance(value, int) else value
+    if not (isinstance(seeds, list) and seeds and all(isinstance(seed, int) and seed >= 0 for seed in seeds)):
+        raise UserError(f"seeds={value} must be a number of seeds, at least 1, or a list such as [0,5]")
+    return seeds
+
+
+@cache
+def _code_digest(*modules: str) -> str:
+    return code_digest(*modules)
+
+
+def _short(value: Any) -> str:
+    return sha256_of_json(value)[:DIGEST_LENGTH]

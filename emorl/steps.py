@@ -1,0 +1,97 @@
+"""From a run's identity to the engine's and the evaluation's arguments, and their provenance."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+
+from emorl.data.store import describe
+from emorl.errors import UserError
+from emorl.evaluation.evaluate import evaluate
+from emorl.files import read_json, sha256_of_json, write_json
+from emorl.models import Model
+from emorl.provenance import ROOT, environment, repository_state
+from emorl.runs import Run
+from emorl.training import engine
+from emorl.training.checkpoints import load_checkpoint
+
+
+def training_job(run: Run) -> engine.Job:
+    """What the engine needs to train `run`; raises UserError if its data are not prepared."""
+    data = describe(ROOT / run.data.path)
+    record = run.identity | {
+        "seed": run.seed,
+        "digest": run.digest,
+        "config_sha256": sha256_of_json(run.identity["config"]),
+        **repository_state(),
+        "data": {"name": run.dataset, "source": data["source"], "sha256": data["content_sha256"]},
+        "environment": environment(),
+    }
+    return engine.Job(
+        folder=ROOT / run.folder,
+        data=ROOT / run.data.path,
+        model=run.model,
+        model_settings=run.settings.model,
+        training=run.settings.training,
+        seed=run.seed,
+        digest=run.digest,
+        record=record,
+    )
+
+
+def evaluate_run(run: Run) -> None:
+    """Evaluate a finished run; a failed one gets an evaluation that says so and holds no scores."""
+    folder, out = ROOT / run.folder, ROOT / run.evaluation_path
+    if not (folder / engine.MANIFEST).exists():
+        raise UserError(f"{run.folder} has no {engine.MANIFEST}: it has not been trained to its end")
+    manifest = read_json(folder / engine.MANIFEST)
+    origin = {"run": str(run.folder), "digest": run.digest, "seed": run.seed, "data": manifest["data"]}
+    if manifest["status"] == "failed":
+        write_json(out, {"origin": origin, "failed": manifest["error"]})
+        return
+    trained, untrained = _trained_model(run), _untrained_model(run)
+    evaluate(
+        trained=trained,
+        untrained=untrained,
+        inference=run.settings.inference,
+        settings=run.evaluation,
+        data=ROOT / run.data.path,
+        seed=run.seed,
+        origin=origin,
+        out=out,
+    )
+
+
+def _untrained_model(run: Run) -> Model:
+    size, device = run.data.settings.image_size, "cuda" if torch.cuda.is_available() else "cpu"
+    return engine.build_model(run.model, run.settings.model, size, torch.float32, run.seed).to(device)
+
+
+def _trained_model(run: Run) -> Model:
+    model = _untrained_model(run)
+    state = load_checkpoint(ROOT / run.folder / engine.CHECKPOINT, run.digest)
+    model.load_state_dict(state["model"])
+    return model
+
+
+@contextmanager
+def live_mirror(run: Run) -> Iterator[None]:
+    """Mirror the run's metrics to the tracking store from a process of its own while training goes on.
+
+    The process ends by itself once the run is over or this process is gone; nothing waits for it.
+    """
+    command = [
+        sys.executable,
+        "-m",
+        "emorl",
+        "track",
+        "follow",
+        str(ROOT / run.folder),
+        "--pid",
+        str(os.getpid()),
+    ]
+    subprocess.Popen(command, cwd=ROOT, stdin=subprocess.DEVNULL, start_new_session=True)
+    yield

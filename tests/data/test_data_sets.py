@@ -1,0 +1,35 @@
+"""The registry: every described data set keeps the promises that the shared parts build on."""
+
+import numpy as np
+import pytest
+
+from emorl.data import data_set, data_sets
+from emorl.errors import UserError
+
+
+def test_data_sets_are_found_by_the_name_of_their_module():
+    assert data_set("tetrominoes").name == "tetrominoes"
+    for name in data_sets():
+        assert data_set(name).scene.__module__ == f"emorl.data.{name}"
+
+
+@pytest.mark.parametrize("name", ["clevr", "tfrecords", "", "os", "../tetrominoes"])
+def test_unknown_name_is_an_error_that_lists_the_known_ones(name):
+    with pytest.raises(UserError, match=f"{name!r}; there are: .*tetrominoes"):
+        data_set(name)
+
+
+@pytest.mark.parametrize("name", data_sets())
+def test_replica_records_have_the_layout_and_a_scene(name):
+    described = data_set(name)
+    (record,) = described.generate(1, 0)
+    assert {feature.name for feature in described.layout} == record.keys()
+    for feature in described.layout:
+        assert (record[feature.name].shape, record[feature.name].dtype) == (feature.shape, feature.dtype)
+    image, labels = described.scene(record)
+    assert image.dtype == labels.dtype == np.uint8
+    assert image.shape[0] == image.shape[1]
+    assert labels.max() < len(record[described.factors[0].name])
+    for factor in described.factors:
+        if factor.type == "discrete":
+            assert set(np.unique(record[factor.name])) <= factor.codes.keys()

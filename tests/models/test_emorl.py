@@ -1,0 +1,203 @@
+"""EfficientMORL's structure: sizes, symmetries, and gradients against the naive computation."""
+
+import pytest
+import torch
+from pydantic import ValidationError
+
+from emorl.models.emorl import EfficientMORL, EmorlSettings, loss_weights
+from emorl.models.parts import latents
+
+BASE = dict(
+    K=3, D=8, L=3, encoder_channels=8, decoder="small", decoder_channels=8, likelihood="gaussian", sigma=0.3,
+    prior="reversed++", gru="dual", refinement={0: 2}, loss_weights="code", reference_batch=2, geco=None,
+    xavier_gain=1.0, gru_init="default",
+)  # fmt: skip
+GECO = dict(target=-0.5, step_size=1e-3, alpha=0.5, floor=0.55, warm_start=0, speedup=1.0)
+SIZE = 16
+
+
+def build(seed: int = 0, **changes) -> EfficientMORL:
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        return EfficientMORL(EmorlSettings(**(BASE | changes)), SIZE)
+
+
+def some_images(seed: int = 0, batch: int = 2) -> torch.Tensor:
+    return torch.rand(batch, 3, SIZE, SIZE, generator=torch.Generator().manual_seed(seed))
+
+
+def gradients(model: EfficientMORL) -> dict[str, torch.Tensor]:
+    return {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
+
+
+def naive_loss(model: EfficientMORL, images: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+    """Algorithm 1 as it stands, in one graph: every decode stays in memory and is differentiated at the end."""
+    settings = model.settings
+    I, beta = settings.refinement[0], model.geco.weight(1)
+    nlls = []
+
+    def decode(z, i):
+        nll = model._nll(z, images)
+        nlls.append(nll)
+        return nll.detach(), torch.autograd.grad(nll.sum(), z, retain_graph=True)[0].detach()
+
+    steps = list(model._infer(images, I, beta, settings.reference_batch, generator, decode))
+    weights = loss_weights(I, settings.loss_weights)
+    return sum(w * (q.kl + beta * nll).mean() for w, q, nll in zip(weights, steps, nlls, strict=True))
+
+
+@pytest.mark.parametrize("changes", [
+    {}, {"prior": "bottom_up"}, {"prior": "reversed"}, {"likelihood": "mixture"}, {"gru": "single"}, {"L": 0}, {"L": 1},
+    {"decoder": "iodine"}, {"decoder": "deconvolutional"}, {"loss_weights": "paper"}, {"refinement": {0: 0}},
+    {"geco": GECO}, {"reference_batch": 16},
+], ids=str)  # fmt: skip
+def test_one_backward_per_decode_gives_the_naive_gradients(changes):
+    model = build(**changes)
+    images = some_images()
+    naive_loss(model, images, torch.Generator().manual_seed(1)).backward()
+    expected = {name: grad.clone() for name, grad in gradients(model).items()}
+    model.zero_grad()
+
+    model.accumulate_gradients(images, step=1, generator=torch.Generator().manual_seed(1))
+
+    found = gradients(model)
+    assert found.keys() == expected.keys()
+    scale = torch.cat([grad.flatten() for grad in expected.values()]).norm()
+    for name, grad in expected.items():
+        assert (found[name] - grad).norm() <= 2e-5 * max(grad.norm(), 1e-3 * scale), name
+
+
+def test_each_decode_is_differentiated_once_and_its_activations_are_freed():
+    """Three more decodes keep less for the backward pass than one image-sized activation each."""
+    peaks = []
+    for I in (1, 4):
+        model, held = build(refinement={0: I}), [0, 0]
+
+        def pack(tensor, held=held):
+            held[0] += tensor.numel()
+            held[1] = max(held)
+            return Held(tensor, held)
+
+        with torch.autograd.graph.saved_tensors_hooks(pack, lambda h: h.tensor):
+            model.accumulate_gradients(some_images(), 0, torch.Generator().manual_seed(0))
+        peaks.append(held[1])
+    image_sized = 2 * 3 * 8 * SIZE**2  # batch x slots x channels x pixels: one decoder activation
+    assert peaks[1] - peaks[0] < 3 * image_sized
+
+
+class Held:
+    """A saved tensor that reports when autograd lets go of it."""
+
+    def __init__(self, tensor: torch.Tensor, held: list[int]) -> None:
+        self.tensor, self.held = tensor, held
+
+    def __del__(self) -> None:
+        self.held[0] -= self.tensor.numel()
+
+
+@pytest.mark.parametrize(("changes", "count"), [
+    (dict(K=7, D=64, encoder_channels=64, decoder="iodine", decoder_channels=64), 666_502),
+    (dict(K=4, D=32, encoder_channels=64, decoder="small", decoder_channels=32), 467_238),
+])  # fmt: skip
+def test_parameter_counts_are_the_published_ones(changes, count):
+    assert build(**changes).count_parameters() == count
+
+
+@pytest.mark.parametrize("changes", [{}, {"L": 0}, {"prior": "bottom_up"}, {"decoder": "iodine"}], ids=str)
+def test_slots_are_equivariant_to_the_order_of_the_initial_samples(changes, monkeypatch):
+    """Appendix A.1: permuting the noise over slots permutes the slots and leaves the image alone."""
+    model, images, order = build(**changes), some_images(), torch.tensor([2, 0, 1])
+    inference = model.Inference(refinement_steps=2, reference_batch=2)
+    plain = model.decompose(images, inference, torch.Generator().manual_seed(3))
+    draw = latents.standard_normal
+    monkeypatch.setattr(latents, "standard_normal", lambda like, generator: draw(like, generator)[:, order])
+    permuted = model.decompose(images, inference, torch.Generator().manual_seed(3))
+
+    torch.testing.assert_close(permuted.latents, plain.latents[:, order], rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(permuted.masks, plain.masks[:, order], rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(permuted.reconstruction, plain.reconstruction, rtol=1e-4, atol=1e-5)
+
+
+def test_posterior_is_invariant_to_the_order_of_pixels():
+    """Appendix A.2: stage 1 sees the encoded pixels as a set."""
+    model = build()
+    features = model.encoder(2 * some_images() - 1)
+    order = torch.randperm(features.shape[1], generator=torch.Generator().manual_seed(0))
+    plain = model._bottom_up_inference(features, torch.Generator().manual_seed(1))
+    shuffled = model._bottom_up_inference(features[:, order], torch.Generator().manual_seed(1))
+    torch.testing.assert_close(shuffled.lam, plain.lam, rtol=1e-4, atol=1e-5)
+
+
+def test_masks_sum_to_one_and_the_batch_size_does_not_change_the_refinement():
+    model = build()
+    inference = model.Inference(refinement_steps=2, reference_batch=1)
+    images = some_images(batch=1)
+    single = model.decompose(images, inference, torch.Generator().manual_seed(0))
+    torch.testing.assert_close(single.masks.sum(1), torch.ones(1, SIZE, SIZE))
+
+    class SameNoise(torch.Generator):
+        pass
+
+    noise = torch.Generator().manual_seed(0)
+    draws = [torch.randn(1, 3, 8, generator=noise) for _ in range(20)]
+    original = latents.standard_normal
+    try:
+        queue = iter(draws)
+        latents.standard_normal = lambda like, generator: next(queue).expand_as(like)
+        pair = model.decompose(images.repeat(2, 1, 1, 1), inference, SameNoise())
+    finally:
+        latents.standard_normal = original
+    torch.testing.assert_close(pair.latents[:1], single.latents, rtol=1e-4, atol=1e-5)
+
+
+def test_loss_weights():
+    assert loss_weights(3, "code") == [1.5, 1.25, 1.0, 0.75]
+    assert loss_weights(3, "paper") == [1.0, 0.75, 0.5, 0.25]
+    assert loss_weights(0, "code") == [3.0]
+    assert loss_weights(0, "paper") == [1.0]
+
+
+def test_initialisation_as_released():
+    model = build(D=64, encoder_channels=64, xavier_gain=0.02, gru_init="normal")
+    fan = 64 * 25 * 2
+    assert model.encoder.convolutions[2].weight.std().item() == pytest.approx(0.02 * (2 / fan) ** 0.5, rel=0.05)
+    assert model.encoder.convolutions[2].bias.abs().max() == 0
+    assert model.bottom_up.gru.weight_hidden.std().item() == pytest.approx(1.0, rel=0.05)
+    assert model.encoder.position.weight.std().item() == pytest.approx((1 / 12) ** 0.5, rel=0.2)  # U(-1/2, 1/2)
+    std = latents.standard_deviation(model.initial_posterior[64:])
+    assert std.tolist() == pytest.approx([1.146] * 64, abs=1e-3)
+
+
+@pytest.mark.parametrize(("changes", "text"), [
+    ({"K": 0}, "K"), ({"refinement": {0: 3, 5: -1}}, "negative"), ({"refinement": {5: 3}}, "start at 0"),
+    ({"refinement": {0: 3, 9: 1, 5: 2}}, "increase"), ({"L": 0, "refinement": {0: 0}}, "L = 0"), ({"sigma": 0.0}, "sigma"),
+])  # fmt: skip
+def test_impossible_settings_are_refused(changes, text):
+    with pytest.raises(ValidationError, match=text):
+        build(**changes)
+
+
+def test_unreachable_geco_target_is_a_warning():
+    reachable, unreachable = (EmorlSettings(**(BASE | {"geco": GECO | {"target": t}})) for t in (-1.2, -1.2244898))
+    assert EfficientMORL.check(reachable, 35) == []
+    (warning,) = EfficientMORL.check(unreachable, 35)
+    assert "floor" in warning
+
+
+def test_overfits_a_handful_of_images():
+    """Forty steps on four images bring the reconstruction error down by a factor of two and more."""
+    model, images = build(refinement={0: 1}), some_images(batch=4).round()
+    images = images[:, :, :1, :1].expand(-1, -1, SIZE, SIZE)
+    optimizer = torch.optim.Adam([p for p in model.parameters() if p.requires_grad], lr=5e-3)
+    inference = model.Inference(refinement_steps=1, reference_batch=2)
+
+    def error() -> float:
+        result = model.decompose(images, inference, torch.Generator().manual_seed(0))
+        return (result.reconstruction - images).square().mean().item()
+
+    before = error()
+    for step in range(40):
+        optimizer.zero_grad()
+        model.accumulate_gradients(images, step, torch.Generator().manual_seed(step))
+        optimizer.step()
+    assert error() < before / 2

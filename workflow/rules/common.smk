@@ -1,0 +1,38 @@
+# What is to be made: read once from params/ and --config, and written down as the report's plan.
+import sys
+from pathlib import Path
+
+sys.path.insert(0, workflow.basedir)  # this checkout's package, whatever is installed
+
+from emorl import config as settings
+from emorl import plan as plans
+from emorl.errors import UserError
+
+KNOWN_OPTIONS = ("scale", "datasets", "models", "seeds")
+
+try:
+    for option in config:
+        if option not in KNOWN_OPTIONS:
+            raise UserError(f"--config {option}: not a known option; known are {', '.join(KNOWN_OPTIONS)}")
+    SCALE = config.get("scale", "demo")
+    PLAN = plans.make_plan(SCALE, config)
+except UserError as error:
+    raise WorkflowError(str(error)) from None
+
+PLAN_FILE = str(plans.write_plan(PLAN))
+REPORT = f"reports/{SCALE}"
+RUNS = PLAN["runs"]
+EVALUATIONS = [run["evaluation"] for run in RUNS]
+DATA = PLAN["data"]
+TABLE1 = [f"{REPORT}/table1.{ending}" for ending in ("csv", "md", "html", "png", "json", "txt")]
+
+
+wildcard_constraints:
+    dataset="[a-z0-9_]+",
+    model="[a-z0-9_]+",
+    variant="[a-z0-9_]+",
+    digest="[0-9a-f]+",
+    seed="[0-9]+",
+    split="test|validation",
+    source="published|replica",
+    how="[0-9a-f]+",

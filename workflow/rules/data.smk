@@ -1,0 +1,32 @@
+# Raw records -> one prepared file per data set. Paths hold a digest of settings and code, so their names say what
+# they contain; time stamps, which a pull from storage sets anew, say nothing, and inputs are `ancient`.
+
+
+localrules:
+    fetch,
+
+
+rule fetch:
+    output:
+        "data/raw/{dataset}/{records}.tfrecords",
+    log:
+        "logs/fetch/{dataset}/{records}.log",
+    conda:
+        "../../environment.yml"
+    shell:
+        "python -m emorl fetch --scale {SCALE} --dataset {wildcards.dataset} --expect {output} 2>&1 | tee {log}"
+
+
+rule prepare:
+    input:
+        ancient(lookup(dpath="{dataset}/raw", within=DATA)),
+    output:
+        "data/prepared/{dataset}-{source}-{digest}.h5",
+    log:
+        "logs/prepare/{dataset}-{source}-{digest}.log",
+    benchmark:
+        "logs/prepare/{dataset}-{source}-{digest}.benchmark.tsv"
+    conda:
+        "../../environment.yml"
+    shell:
+        "python -m emorl prepare --scale {SCALE} --dataset {wildcards.dataset} --expect {output} 2>&1 | tee {log}"

@@ -1,0 +1,44 @@
+# Prepared data -> trained run -> per-image scores. The run's folder is named by a digest of its configuration and
+# code; checkpoint and metrics live there undeclared, since Snakemake would delete declared outputs on failure.
+
+
+rule train:
+    input:
+        ancient(lookup(dpath="{dataset}/prepared", within=DATA)),
+    output:
+        "runs/{dataset}/{model}/{variant}-{digest}/seed{seed}/manifest.json",
+    log:
+        "logs/train/{dataset}/{model}/{variant}-{digest}/seed{seed}.log",
+    benchmark:
+        "logs/train/{dataset}/{model}/{variant}-{digest}/seed{seed}.benchmark.tsv"
+    params:
+        plan=PLAN_FILE,
+        folder=subpath(output[0], parent=True),
+    threads: 1
+    resources:
+        gpu=1,
+        mem_mb=4000,
+    conda:
+        "../../environment.yml"
+    shell:
+        # Exit status 3: the run diverged and is recorded as failed; the sweep goes on and the table counts it.
+        "(python -m emorl train --scale {SCALE} --dataset {wildcards.dataset} --model {wildcards.model}"
+        " --variant {wildcards.variant} --seed {wildcards.seed} --expect {params.folder} --plan {params.plan}"
+        " --threads {threads} || [ $? -eq 3 ]) 2>&1 | tee {log}"
+
+
+rule evaluate:
+    input:
+        prepared=ancient(lookup(dpath="{dataset}/prepared", within=DATA)),
+        manifest=ancient("runs/{dataset}/{model}/{variant}-{digest}/seed{seed}/manifest.json"),
+    output:
+        "runs/{dataset}/{model}/{variant}-{digest}/seed{seed}/evaluation/{split}-{how}.json",
+    log:
+        "logs/evaluate/{dataset}/{model}/{variant}-{digest}/seed{seed}/{split}-{how}.log",
+    threads: 1
+    conda:
+        "../../environment.yml"
+    shell:
+        "python -m emorl evaluate --scale {SCALE} --dataset {wildcards.dataset} --model {wildcards.model}"
+        " --variant {wildcards.variant} --seed {wildcards.seed} --expect {output}"
+        " --threads {threads} 2>&1 | tee {log}"
