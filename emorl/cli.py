@@ -104,7 +104,7 @@ def table1(plan: Annotated[Path, typer.Option(help="The runs to show, reports/SC
     """Gather Table 1 from evaluated runs, write it in four forms and print it."""
     from emorl.reporting.table1 import write_table1
 
-    print(write_table1(read_json(plan), plan.parent, ROOT))
+    print(write_table1(read_json(plan), ROOT / plan.parent, ROOT))
 
 
 @app.command()
@@ -114,7 +114,7 @@ def decompositions(
     """Draw example decompositions of each model and data set."""
     from emorl.reporting.decompositions import draw_decompositions
 
-    draw_decompositions(read_json(plan), plan.parent, ROOT)
+    draw_decompositions(read_json(plan), ROOT / plan.parent, ROOT)
 
 
 @app.command()

@@ -42,7 +42,7 @@ class PreparedData:
 
     @cached_property
     def digest(self) -> str:
-        code = _code_digest("emorl.data.prepare", "emorl.data.raw", f"emorl.data.{self.name}")
+        code = _code_digest("emorl.data.prepare", f"emorl.data.{self.name}")
         return _short({"name": self.name, "settings": self.settings.model_dump(mode="json"), "code": code})
 
 

@@ -81,17 +81,16 @@ def _trained_model(run: Run) -> Model:
 def live_mirror(run: Run) -> Iterator[None]:
     """Mirror the run's metrics to the tracking store from a process of its own while training goes on.
 
-    The process ends by itself once the run is over or this process is gone; nothing waits for it.
+    It ends by itself once the run is over or this process is gone; nothing waits for it, so it must not hold on to
+    this process's output: what it has to say is in the run's mirror.log.
     """
-    command = [
-        sys.executable,
-        "-m",
-        "emorl",
-        "track",
-        "follow",
-        str(ROOT / run.folder),
-        "--pid",
-        str(os.getpid()),
-    ]
-    subprocess.Popen(command, cwd=ROOT, stdin=subprocess.DEVNULL, start_new_session=True)
+    folder = ROOT / run.folder
+    if not engine.is_finished(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / engine.MANIFEST).unlink(missing_ok=True)  # of a failed attempt; it would end the mirror
+        command = [sys.executable, "-m", "emorl", "track", "follow", str(folder), "--pid", str(os.getpid())]
+        with open(folder / "mirror.log", "ab") as log:
+            subprocess.Popen(
+                command, cwd=ROOT, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
+            )
     yield

@@ -10,19 +10,25 @@ from emorl.files import read_json
 from emorl.reporting.style import figure_style, save_png
 
 
+WIDTH, ROW_HEIGHT = 7.6, 1.0  # inches
+
+
 def draw_decompositions(plan: dict[str, Any], folder: Path, root: Path) -> None:
     """Write decompositions.png: for each model and data set, the seed with the median ARI of those that finished."""
     cells = [(cell, *_median_run(cell, root)) for cell in plan["table1"]["cells"]]
     shown = [(cell, run, ari) for cell, run, ari in cells if run is not None]
     with figure_style() as plt:
-        figure = plt.figure(figsize=(7.6, 5.2 * max(len(shown), 1)))
-        for part, (cell, run, ari) in zip(np.atleast_1d(figure.subfigures(max(len(shown), 1))), shown, strict=False):
+        examples = [np.load(examples_path(root / run["evaluation"])) for _, run, _ in shown]
+        heights = [0.4 + ROW_HEIGHT * len(example["images"]) for example in examples]
+        figure = plt.figure(figsize=(WIDTH, max(sum(heights), ROW_HEIGHT)))
+        parts = np.atleast_1d(figure.subfigures(max(len(shown), 1), height_ratios=heights or None))
+        for part, example, (cell, run, ari) in zip(parts, examples, shown, strict=False):
             source = " (replica)" if cell["source"] == "replica" else ""
             part.suptitle(
-                f"{cell['model_title']} on {cell['dataset_title']}{source}, seed {run['seed']} "
-                f"(ARI {100 * ari:.1f}), {plan['purpose']} at scale {plan['scale']}: first test images, not selected"
+                f"{cell['model_title']} on {cell['dataset_title']}{source}, seed {run['seed']}, ARI {100 * ari:.1f}; "
+                f"{plan['purpose']} at scale {plan['scale']}; first test images, not selected"
             )
-            _draw(part, np.load(examples_path(root / run["evaluation"])))
+            _draw(part, example)
         save_png(figure, folder / "decompositions.png")
 
 
@@ -43,7 +49,9 @@ def _draw(figure: Any, examples: Any) -> None:
     images, masks = examples["images"], examples["masks"]
     slots = masks.shape[1]
     palette = _palette(slots)
-    axes = figure.subplots(len(images), 3 + slots, squeeze=False)
+    layout = {"left": 0.01, "right": 0.99, "bottom": 0.01, "wspace": 0.06, "hspace": 0.06}
+    layout["top"] = 1 - 0.4 / (0.4 + ROW_HEIGHT * len(images))
+    axes = figure.subplots(len(images), 3 + slots, squeeze=False, gridspec_kw=layout)
     for axis in axes.flat:
         axis.set_axis_off()
     for column, title in enumerate(["image", "reconstruction", "masks", *(f"slot {k + 1}" for k in range(slots))]):

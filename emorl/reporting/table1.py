@@ -4,6 +4,7 @@
 """
 
 import html
+import textwrap
 from pathlib import Path
 from typing import Any
 
@@ -112,7 +113,7 @@ def _notes(plan: dict[str, Any], rows: list[dict[str, Any]]) -> list[str]:
         notes.append(f"Data: a replica of {', '.join(replicas)}, not the published records.")
     for row in rows:
         if row["controls"]:
-            values = ", ".join(f"{text} {row['controls'][name]:.1f}" for name, text in CONTROLS.items())
+            values = ", ".join(f"{text} {row['controls'][name]:z.1f}" for name, text in CONTROLS.items())
             notes.append(f"Controls, {row['model_title']} on {row['dataset_title']}: {values}.")
     for row in rows:
         for seed in row["seeds"]:
@@ -157,12 +158,19 @@ def as_frame(table: dict[str, Any]) -> pd.DataFrame:
 
 
 def as_text(table: dict[str, Any]) -> str:
-    """For a terminal of 80 columns."""
-    rows = [HEADERS, *(_cells(row) for row in table["rows"])]
-    widths = [max(len(row[column]) for row in rows) for column in range(len(HEADERS))]
+    """For a terminal of 80 columns: grouped by data set."""
+    rows, headings = [HEADERS[:1] + HEADERS[2:]], {}
+    for row in table["rows"]:
+        model, dataset, *values = _cells(row)
+        headings.setdefault(dataset, len(rows))
+        rows.append((f"  {model}", *values))
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     lines = ["  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip() for row in rows]
     rule = "-" * max(map(len, lines))
-    return "\n".join([table["title"], table["caption"], rule, lines[0], rule, *lines[1:], rule, *table["notes"]])
+    for dataset, position in reversed(headings.items()):
+        lines.insert(position, dataset)
+    notes = [line for note in table["notes"] for line in textwrap.wrap(note, 78)]
+    return "\n".join([table["title"], table["caption"], rule, lines[0], rule, *lines[1:], rule, *notes])
 
 
 def as_markdown(table: dict[str, Any]) -> str:
@@ -205,14 +213,20 @@ li {{ font-size: .85rem; color: #555; }}
 def draw(table: dict[str, Any], path: Path) -> None:
     rows = [HEADERS, *(_cells(row) for row in table["rows"])]
     with figure_style() as plt:
-        height = 0.32 * len(rows) + 0.5 + 0.17 * len(table["notes"])
-        figure, axes = plt.subplots(figsize=(7.6, height))
+        notes = "\n".join(line for note in table["notes"] for line in textwrap.wrap(note, 120))
+        figure, axes = plt.subplots(figsize=(7.6, 0.25 * len(rows)))
         axes.axis("off")
-        drawn = axes.table(rows[1:], colLabels=rows[0], loc="upper center", cellLoc="left", edges="horizontal")
+        drawn = axes.table(
+            rows[1:],
+            colLabels=rows[0],
+            colWidths=[0.16, 0.24, 0.15, 0.18, 0.14, 0.13],
+            bbox=(0, 0, 1, 1),
+            cellLoc="left",
+            colLoc="left",
+            edges="horizontal",
+        )
         drawn.auto_set_font_size(False)
         drawn.set_fontsize(8)
-        drawn.auto_set_column_width(range(len(HEADERS)))
-        drawn.scale(1, 1.35)
         axes.set_title(f"{table['title']}\n{table['caption']}", loc="left", fontsize=9)
-        axes.text(0, 0, "\n".join(table["notes"]), fontsize=6.5, color="0.35", transform=axes.transAxes, wrap=True)
+        axes.annotate(notes, (0, 0), (0, -6), textcoords="offset points", va="top", fontsize=6.5, color="0.35")
         save_png(figure, path)

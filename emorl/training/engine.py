@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from emorl.data.store import load_split
-from emorl.files import write_json
+from emorl.files import read_json, write_json
 from emorl.models import Model, model_class
 from emorl.models.parts.precision import preferred_dtype
 from emorl.settings import Settings
@@ -59,9 +59,12 @@ class Progress:
 def train(job: Job, report: Callable[[Progress], None], checkpoint_seconds: float = 20.0) -> dict[str, Any]:
     """Train until the last step, resuming if a checkpoint is there, and write the manifest, which is also returned.
 
-    `report` is called at each logged step. A checkpoint is written, and metrics appear, every `checkpoint_seconds`.
-    Raises Diverged after recording the run as failed; UserError for a checkpoint that belongs to another run.
+    A finished run is left as it is. `report` is called at each logged step. A checkpoint is written, and metrics
+    appear, every `checkpoint_seconds`. Raises Diverged after recording the run as failed; UserError for a
+    checkpoint that belongs to another run.
     """
+    if is_finished(job.folder):
+        return read_json(job.folder / MANIFEST)
     job.folder.mkdir(parents=True, exist_ok=True)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     images = torch.from_numpy(load_split(job.data, "train").images).to(device)  # (N, H, W, 3) uint8, all of it
@@ -94,6 +97,11 @@ def train(job: Job, report: Callable[[Progress], None], checkpoint_seconds: floa
             state.save(job)
             last_checkpoint = time.monotonic()
     return _write_manifest(job, state, status="finished", error=None)
+
+
+def is_finished(folder: Path) -> bool:
+    path = folder / MANIFEST
+    return path.exists() and read_json(path)["status"] == "finished"
 
 
 def build_model(name: str, settings: Settings, image_size: int, dtype: torch.dtype, seed: int) -> Model:
