@@ -9,7 +9,6 @@ from emorl.evaluation.evaluate import examples_path
 from emorl.files import read_json
 from emorl.reporting.style import figure_style, save_png
 
-
 WIDTH, ROW_HEIGHT = 7.6, 1.0  # inches
 
 

@@ -14,7 +14,7 @@ from emorl.evaluation.statistics import summarise
 from emorl.files import atomic_path, read_json, write_json, write_text
 from emorl.reporting.style import figure_style, save_png
 
-HEADERS = ("Model", "Data set", "ARI x 100", "95 % t interval", "Paper", "Seeds s/f/x")
+HEADERS = ("Model", "Data set", "ARI x 100", "95 % t interval", "Paper", "Seeds")
 CONTROLS = {
     "true_masks": "true masks",
     "one_slot": "one slot",
@@ -104,7 +104,7 @@ def _title(plan: dict[str, Any]) -> str:
 
 
 def _notes(plan: dict[str, Any], rows: list[dict[str, Any]]) -> list[str]:
-    notes = ["Mean ± standard deviation over seeds; seeds: started/finished/failed (x: diverged)."]
+    notes = ["Mean ± standard deviation over seeds; seeds: started/finished/failed (diverged)."]
     images = sorted({row["images"] for row in rows if row["images"]})
     if images:
         notes.append(f"Scored on {' or '.join(map(str, images))} held-out images; background pixels left out.")
