@@ -34,8 +34,7 @@ def write_table1(plan: dict[str, Any], folder: Path, root: Path) -> str:
     write_text(folder / "table1.html", as_html(table))
     draw(table, folder / "table1.png")
     text = as_text(table)
-    names = ", ".join(f"table1.{ending}" for ending in ("csv", "md", "html", "png", "json"))
-    text += f"\n\nWritten to {folder.relative_to(root)}/: {names}\n"
+    text += f"\n\nWritten: {folder.relative_to(root)}/table1.{{csv,md,html,png,json}}, decompositions.png\n"
     write_text(folder / "table1.txt", text)
     return text
 

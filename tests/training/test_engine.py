@@ -129,7 +129,7 @@ def test_a_finished_run_is_not_touched(job):
 
 def test_nan_is_recorded_as_failure(job, monkeypatch):
     poison(monkeypatch, at_step=5, value=float("nan"))
-    with pytest.raises(engine.Diverged, match="step 6.*loss is nan"):
+    with pytest.raises(engine.Diverged, match=r"step 6.*loss is nan"):
         run_silently(job)
     manifest = json.loads((job.folder / engine.MANIFEST).read_text())
     assert manifest["status"] == "failed"

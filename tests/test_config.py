@@ -1,0 +1,160 @@
+"""Configuration: what is refused, in one sentence that names file, key and what is allowed."""
+
+import re
+
+import pytest
+import yaml
+
+from emorl import config, runs
+from emorl.errors import UserError
+from emorl.plan import make_plan
+
+
+@pytest.fixture
+def params(tmp_path, monkeypatch):
+    """A copy of params/ that a test may edit: params(lambda scale: ...) changes test.yaml."""
+    for source in config.PARAMS.glob("*.yaml"):
+        (tmp_path / source.name).write_text(source.read_text())
+    monkeypatch.setattr(config, "PARAMS", tmp_path)
+    monkeypatch.setattr(config, "EXPERIMENTS", tmp_path / "experiments.yaml")
+    monkeypatch.setattr(config, "_shown", lambda path: f"params/{path.name}")
+
+    def edit(change):
+        path = tmp_path / "test.yaml"
+        content = yaml.safe_load(path.read_text())
+        change(content)
+        path.write_text(yaml.safe_dump(content, sort_keys=False))
+
+    return edit
+
+
+def block(content):
+    return content["models"]["emorl"]["tetrominoes"]
+
+
+MISTAKES = {
+    "unknown key": (
+        lambda c: block(c)["model"].update(slots=4),
+        r"models\.emorl\.tetrominoes\.model\.slots is not a known key",
+    ),
+    "missing key": (lambda c: block(c)["model"].pop("K"), r"models\.emorl\.tetrominoes\.model\.K is missing"),
+    "wrong type": (
+        lambda c: block(c)["training"].update(steps="many"),
+        r"training\.steps is 'many'; must be a valid int",
+    ),
+    "K < 1": (lambda c: block(c)["model"].update(K=0), r"model\.K is 0; must be greater than or equal to 1"),
+    "fraction": (lambda c: block(c)["model"].update(K=2.5), r"model\.K is 2\.5; must be a valid integer"),
+    "curriculum": (
+        lambda c: block(c)["model"].update(refinement={0: 3, 9: 2, 5: 1}),
+        r"model\.refinement.*must start at 0 and increase",
+    ),
+    "choice": (
+        lambda c: block(c)["model"].update(prior="top"),
+        r"prior is 'top'; must be 'reversed\+\+', 'reversed' or",
+    ),
+    "no block": (lambda c: c["datasets"].clear(), r"has no block datasets\.tetrominoes"),
+    "unknown data set": (
+        lambda c: c["datasets"].update(clevr9=c["datasets"]["tetrominoes"]),
+        r"datasets.*must be a data set: .*tetrominoes",
+    ),
+    "unknown model": (lambda c: c["models"].update(monet2={}), r"models\.monet2 is not a known key"),
+    "batch": (lambda c: block(c)["training"].update(batch_size=65), r"batch_size is 65; must not exceed .*train, 64"),
+    "decoder": (lambda c: block(c)["model"].update(decoder="deconvolutional"), r"divisible by 16, not 12"),
+    "seeds": (lambda c: c.update(seeds=0), r"seeds"),
+    "not a mapping": (lambda c: c.update(evaluation=3), r"evaluation is 3; must be a mapping"),
+}
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_mistakes_are_refused_in_one_sentence(mistake, params):
+    change, sentence = MISTAKES[mistake]
+    params(change)
+    with pytest.raises(UserError) as caught:
+        config.load_scale("test")
+    text = str(caught.value)
+    assert text.startswith("params/test.yaml")
+    assert re.search(sentence, text), text
+    assert "\n" not in text
+    assert len(text) < 200
+
+
+def test_broken_yaml_names_the_line(params, tmp_path):
+    (tmp_path / "test.yaml").write_text("seeds: 2\nseeds: 3\n")
+    with pytest.raises(UserError, match=r"params/test\.yaml, line 1: key 'seeds' is given twice"):
+        config.load_scale("test")
+    (tmp_path / "test.yaml").write_text("seeds: [1\npurpose: x\n")
+    with pytest.raises(UserError, match=r"params/test\.yaml, line 2"):
+        config.load_scale("test")
+
+
+def test_numbers_may_be_written_as_1e_3(tmp_path):
+    (tmp_path / "x.yaml").write_text("[1e-3, 1E5, 2.5e-4, -1e3, 12, 1e]")
+    assert config.load_yaml(tmp_path / "x.yaml") == [1e-3, 1e5, 2.5e-4, -1e3, 12, "1e"]
+
+
+def test_unknown_scale_lists_the_known_ones():
+    with pytest.raises(UserError, match=r"no scale 'big': known are demo, paper, test"):
+        config.load_scale("big")
+
+
+@pytest.mark.parametrize("scale", ["demo", "paper", "test"])
+def test_scales_are_valid_and_differ_only_in_values(scale):
+    settings = config.load_scale(scale)
+    assert type(settings) is type(config.load_scale("paper"))
+    for variant in config.load_experiments().variants:
+        assert config.block(settings, scale, "emorl", "tetrominoes", variant)
+
+
+def test_the_papers_unreachable_geco_target_is_a_warning():
+    (warning,) = config.warnings(config.load_scale("paper"), "paper")
+    assert warning.startswith("params/paper.yaml: models.emorl.tetrominoes.model: geco.target")
+    assert "ln σ = -1.2040" in warning
+
+
+def test_every_value_of_the_paper_scale_has_its_source():
+    for line in (config.PARAMS / "paper.yaml").read_text().splitlines():
+        if re.match(r"\s*[\w]+:\s*[^\s#]", line):
+            assert re.search(r"#\s*(paper|code|data|ours)\b", line), line
+
+
+def test_variants_change_what_they_say():
+    def digest(variant):
+        return runs.select_runs("paper", ["emorl"], ["tetrominoes"], variant, [0])[0]
+
+    base, single = digest("base"), digest("single_gru")
+    assert single.settings.model == base.settings.model.model_copy(update={"gru": "single"})
+    assert digest("no_geco").settings.model.geco is None
+    assert len({digest(v).digest for v in config.load_experiments().variants}) == 5
+
+
+def test_a_variant_that_asks_for_nonsense_is_refused(params, tmp_path):
+    path = tmp_path / "experiments.yaml"
+    path.write_text(path.read_text().replace("gru: single", "gru: triple"))
+    with pytest.raises(UserError, match=r"params/experiments\.yaml: variants\.single_gru\.model\.gru is 'triple'"):
+        config.block(config.load_scale("test"), "test", "emorl", "tetrominoes", "single_gru")
+
+
+def test_paper_scale_is_the_papers_setting():
+    settings = config.load_scale("paper")
+    assert settings.seeds == [0, 1, 2, 3, 4]
+    model = settings.models.emorl["tetrominoes"].model
+    assert model.geco.target * 3 * 35 * 35 == pytest.approx(-4500)
+
+
+@pytest.mark.parametrize(("selection", "seeds"), [
+    ({}, [0, 1]), ({"seeds": 3}, [0, 1, 2]), ({"seeds": [4, 7]}, [4, 7]),
+    ({"datasets": "tetrominoes", "models": ["emorl"]}, [0, 1]),
+])  # fmt: skip
+def test_selection(selection, seeds):
+    plan = make_plan("test", selection)
+    assert [run["seed"] for run in plan["runs"]] == seeds
+    assert len({run["folder"].rpartition("/")[0] for run in plan["runs"]}) == 1
+
+
+@pytest.mark.parametrize(("selection", "sentence"), [
+    ({"seeds": 0}, "seeds=0 must be a number"), ({"seeds": "x"}, "seeds=x"), ({"seeds": [-1]}, "seeds"),
+    ({"datasets": "clevr"}, "datasets=clevr .* allowed are tetrominoes"), ({"models": "a,b"}, "models=a"),
+])  # fmt: skip
+def test_bad_selections_are_refused(selection, sentence):
+    with pytest.raises(UserError, match=sentence):
+        make_plan("test", selection)
