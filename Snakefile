@@ -7,6 +7,7 @@ from snakemake.utils import min_version
 
 min_version("9.27")
 
+
 include: "workflow/rules/common.smk"
 include: "workflow/rules/data.smk"
 include: "workflow/rules/runs.smk"
@@ -23,7 +24,7 @@ rule reproduce_table1:
         # The evaluations stand here as well, so that a missing run is noticed even beside an old table.
         evaluations=EVALUATIONS,
         table=TABLE1,
-        figure=f"{REPORT}/decompositions.png",
+        figure=DECOMPOSITIONS,
         tracked=f"{REPORT}/.tracked",
 
 

@@ -1,7 +1,8 @@
 """The plan of a report: which runs its artifacts need, and where their evaluations are.
 
-The workflow writes it to `reports/SCALE/plan.json` whenever it differs from what is there, so that an artifact made
-for another selection, configuration or code is older than its plan and is made again, on any clone.
+The workflow writes it to `reports/SCALE/plan.json` whenever it differs from what is there. Artifacts carry its digest
+in the name of a marker beside them, so one made for another selection, configuration or code is made again, on any
+clone.
 """
 
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import Any
 
 from emorl import config, runs
 from emorl.data import data_set
-from emorl.files import read_json, write_json
+from emorl.files import read_json, sha256_of_json, write_json
 from emorl.models import model_class
 from emorl.provenance import ROOT, code_digest
 
@@ -56,6 +57,11 @@ def write_plan(plan: dict[str, Any]) -> Path:
     if not (ROOT / path).exists() or read_json(ROOT / path) != plan:
         write_json(ROOT / path, plan)
     return path
+
+
+def digest(plan: dict[str, Any]) -> str:
+    """Names the plan's whole content."""
+    return sha256_of_json(plan)[: runs.DIGEST_LENGTH]
 
 
 def _entry(run: runs.Run) -> dict[str, Any]:

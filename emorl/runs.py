@@ -112,7 +112,7 @@ def select_runs(
         for dataset in datasets:
             block = config.block(settings, scale, model, dataset, variant)
             data = PreparedData(dataset, settings.datasets[dataset])
-            for seed in settings.seeds if seeds is None else seeds:
+            for seed in dict.fromkeys(settings.seeds if seeds is None else seeds):  # asked for twice, it is one run
                 runs.append(Run(scale, dataset, model, variant, seed, data, block, settings.evaluation))
     return runs
 
@@ -125,17 +125,20 @@ def parse_selection(name: str, value: Any, allowed: list[str]) -> list[str]:
     for item in chosen:
         if item not in allowed:
             raise UserError(f"{name}={item} is not to be had here: allowed are {', '.join(allowed)}")
-    return chosen
+    return list(dict.fromkeys(chosen))
 
 
 def parse_seeds(value: Any) -> list[int] | None:
-    """3 for seeds 0, 1, 2; a list for just those; None for the scale's own. Raises UserError."""
+    """3 for seeds 0, 1, 2; `0,5` or a list (of texts, from Snakemake) for just those; None for the scale's own.
+
+    Raises UserError.
+    """
     if value is None:
         return None
-    seeds = list(range(value)) if isinstance(value, int) else value
-    if not (isinstance(seeds, list) and seeds and all(isinstance(seed, int) and seed >= 0 for seed in seeds)):
+    chosen = value if isinstance(value, list) else range(value) if type(value) is int else str(value).split(",")
+    if not chosen or not all(str(seed).isdecimal() for seed in chosen):
         raise UserError(f"seeds={value} must be a number of seeds, at least 1, or a list such as [0,5]")
-    return seeds
+    return [int(seed) for seed in chosen]
 
 
 @cache

@@ -66,10 +66,17 @@ def _receive_all(url: str, part: Path, alternative: str) -> None:
             most = max(most, _size(part))
             if failures == ATTEMPTS:
                 raise UserError(
-                    f"{url} cannot be downloaded: {error}. {_size(part)} bytes are in {part}, from where the "
+                    f"{url} cannot be downloaded: {_root_cause(error)}. {_size(part)} bytes are in {part}, from where the "
                     f"next attempt continues. Alternative: {alternative}"
                 ) from error
             time.sleep(PAUSE * 2**failures)
+
+
+def _root_cause(error: BaseException) -> BaseException:
+    """requests wraps what happened three times over; the innermost says it in words."""
+    while error.__cause__ or error.__context__:
+        error = error.__cause__ or error.__context__
+    return error
 
 
 def _receive(url: str, part: Path) -> None:

@@ -16,15 +16,26 @@ try:
             raise UserError(f"--config {option}: not a known option; known are {', '.join(KNOWN_OPTIONS)}")
     SCALE = config.get("scale", "demo")
     PLAN = plans.make_plan(SCALE, config)
+    for warning in settings.warnings(settings.load_scale(SCALE), SCALE):
+        logger.warning(f"warning: {warning}")
 except UserError as error:
-    raise WorkflowError(str(error)) from None
+    sys.exit(f"error: {error}")  # a WorkflowError would wrap the sentence in file names and line numbers
 
 PLAN_FILE = str(plans.write_plan(PLAN))
 REPORT = f"reports/{SCALE}"
 RUNS = PLAN["runs"]
 EVALUATIONS = [run["evaluation"] for run in RUNS]
 DATA = PLAN["data"]
-TABLE1 = [f"{REPORT}/table1.{ending}" for ending in ("csv", "md", "html", "png", "json", "txt")]
+# Markers that name the plan a result was made for: made for another one, it is made again, whatever time stamps say.
+TABLE1_MADE = f"{REPORT}/.table1-{plans.digest(PLAN)}"
+DECOMPOSITIONS_MADE = f"{REPORT}/.decompositions-{plans.digest(PLAN)}"
+TABLE1 = [f"{REPORT}/table1.{ending}" for ending in ("csv", "md", "html", "png", "json", "txt")] + [TABLE1_MADE]
+DECOMPOSITIONS = [f"{REPORT}/decompositions.png", DECOMPOSITIONS_MADE]
+
+
+def scale_of(wildcards, output):
+    """SCALE as a parameter that triggers nothing, being a function of the output: scales may share data files."""
+    return SCALE
 
 
 wildcard_constraints:

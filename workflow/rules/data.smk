@@ -13,8 +13,10 @@ rule fetch:
         "logs/fetch/{dataset}/{records}.log",
     conda:
         "../../environment.yml"
+    params:
+        scale=scale_of,
     shell:
-        "python -m emorl fetch --scale {SCALE} --dataset {wildcards.dataset} --expect {output} 2>&1 | tee {log}"
+        "python -m emorl fetch --scale {params.scale} --dataset {wildcards.dataset} --expect {output} 2>&1 | tee {log}"
 
 
 rule prepare:
@@ -28,5 +30,7 @@ rule prepare:
         "logs/prepare/{dataset}-{source}-{digest}.benchmark.tsv"
     conda:
         "../../environment.yml"
+    params:
+        scale=scale_of,
     shell:
-        "python -m emorl prepare --scale {SCALE} --dataset {wildcards.dataset} --expect {output} 2>&1 | tee {log}"
+        "python -m emorl prepare --scale {params.scale} --dataset {wildcards.dataset} --expect {output} 2>&1 | tee {log}"

@@ -1,10 +1,11 @@
-# Evaluated runs -> tables and figures. The plan is an input: it changes when the selection or the code does.
+# Evaluated runs -> tables and figures. The plan is an input: it changes when the selection or the code does. The
+# marker of an older plan goes first, so that there is one marker at most and it tells the truth.
 
 
 rule table1:
     input:
         plan=PLAN_FILE,
-        evaluations=EVALUATIONS,
+        evaluations=ancient(EVALUATIONS),
     output:
         report(
             multiext(f"{REPORT}/table1", ".html", ".png"),
@@ -14,18 +15,21 @@ rule table1:
         ),
         multiext(f"{REPORT}/table1", ".csv", ".md", ".json", ".txt"),
         f"{REPORT}/metrics.json",
+        touch(TABLE1_MADE),
     log:
         f"logs/table1/{SCALE}.log",
     conda:
         "../../environment.yml"
+    params:
+        markers=f"{REPORT}/.table1-*",
     shell:
-        "python -m emorl table1 --plan {input.plan} > {log} 2>&1"
+        "rm -f {params.markers} && python -m emorl table1 --plan {input.plan} > {log} 2>&1"
 
 
 rule decompositions:
     input:
         plan=PLAN_FILE,
-        evaluations=EVALUATIONS,
+        evaluations=ancient(EVALUATIONS),
     output:
         report(
             f"{REPORT}/decompositions.png",
@@ -33,12 +37,15 @@ rule decompositions:
             category="Decompositions",
             labels={"scale": SCALE},
         ),
+        touch(DECOMPOSITIONS_MADE),
     log:
         f"logs/decompositions/{SCALE}.log",
     conda:
         "../../environment.yml"
+    params:
+        markers=f"{REPORT}/.decompositions-*",
     shell:
-        "python -m emorl decompositions --plan {input.plan} > {log} 2>&1"
+        "rm -f {params.markers} && python -m emorl decompositions --plan {input.plan} > {log} 2>&1"
 
 
 rule track:
@@ -46,7 +53,7 @@ rule track:
     input:
         plan=PLAN_FILE,
         table=TABLE1,
-        figure=f"{REPORT}/decompositions.png",
+        figure=DECOMPOSITIONS,
     output:
         touch(f"{REPORT}/.tracked"),
     log:

@@ -11,18 +11,19 @@ rule train:
         "logs/train/{dataset}/{model}/{variant}-{digest}/seed{seed}.log",
     benchmark:
         "logs/train/{dataset}/{model}/{variant}-{digest}/seed{seed}.benchmark.tsv"
-    params:
-        plan=PLAN_FILE,
-        folder=subpath(output[0], parent=True),
+    conda:
+        "../../environment.yml"
     threads: 1
     resources:
         gpu=1,
         mem_mb=4000,
-    conda:
-        "../../environment.yml"
+    params:
+        scale=SCALE,
+        plan=PLAN_FILE,
+        folder=subpath(output[0], parent=True),
     shell:
         # Exit status 3: the run diverged and is recorded as failed; the sweep goes on and the table counts it.
-        "(python -m emorl train --scale {SCALE} --dataset {wildcards.dataset} --model {wildcards.model}"
+        "(python -m emorl train --scale {params.scale} --dataset {wildcards.dataset} --model {wildcards.model}"
         " --variant {wildcards.variant} --seed {wildcards.seed} --expect {params.folder} --plan {params.plan}"
         " --threads {threads} || [ $? -eq 3 ]) 2>&1 | tee {log}"
 
@@ -35,10 +36,12 @@ rule evaluate:
         "runs/{dataset}/{model}/{variant}-{digest}/seed{seed}/evaluation/{split}-{how}.json",
     log:
         "logs/evaluate/{dataset}/{model}/{variant}-{digest}/seed{seed}/{split}-{how}.log",
-    threads: 1
     conda:
         "../../environment.yml"
+    threads: 1
+    params:
+        scale=SCALE,
     shell:
-        "python -m emorl evaluate --scale {SCALE} --dataset {wildcards.dataset} --model {wildcards.model}"
+        "python -m emorl evaluate --scale {params.scale} --dataset {wildcards.dataset} --model {wildcards.model}"
         " --variant {wildcards.variant} --seed {wildcards.seed} --expect {output}"
         " --threads {threads} 2>&1 | tee {log}"
