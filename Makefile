@@ -4,7 +4,7 @@ BIN := .venv/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 export DVC_NO_ANALYTICS := 1
 
-.PHONY: reproduce test lint ui setup lock
+.PHONY: reproduce test lint ui save pull setup lock
 
 reproduce: setup
 	snakemake --cores all reproduce_table1
@@ -19,6 +19,15 @@ lint: setup
 
 ui: setup
 	python -m emorl ui
+
+# Version the results of a scale with DVC; then `git commit` and `dvc push` (docs/versioning.md).
+SCALE ?= demo
+save: setup
+	dvc add data/prepared runs reports/$(SCALE)
+	git add data/prepared.dvc runs.dvc reports/$(SCALE).dvc
+
+pull: setup
+	dvc pull
 
 setup: .venv/.complete
 

@@ -26,7 +26,8 @@ rule reproduce_table1:
         table=TABLE1,
         figure=DECOMPOSITIONS,
         tracked=f"{REPORT}/.tracked",
+        done=DONE,
 
 
 onsuccess:
-    print(Path(f"{REPORT}/table1.txt").read_text() if Path(f"{REPORT}/table1.txt").exists() else "")
+    print(Path(f"{REPORT}/table1.txt").read_text() if Path(TABLE1_MADE).exists() else "")

@@ -37,6 +37,7 @@ from emorl.files import atomic_path, read_json
 MIRROR_LOCK = ".mirror.lock"  # in the run folder: held by the one process that mirrors it
 STORE_LOCK = "mlflow.db.lock"  # in the project root: held while the store or a run in it is found or created
 STORE_LOCK_SECONDS = 60  # a new store takes 6 to 10 s, and 16 mirrors may queue behind it
+LINGER_SECONDS = 80  # a follower notices the end of its run within a poll, and then has its deadline
 SQLITE_BUSY_SECONDS = 5  # a write of another mirror takes well below a second
 
 
@@ -61,13 +62,17 @@ def sync(run_dirs: Iterable[Path], root: Path) -> list[Path]:
     waiting, missed = list(run_dirs), []
     while waiting:
         run_dir = waiting.pop(0)
+        ended = (run_dir / "manifest.json").exists()
         try:
-            with _locked(run_dir / MIRROR_LOCK, seconds=0) as mine:
+            # Another mirror keeps the lock of a run in training; of one that has ended it soon lets go.
+            with _locked(run_dir / MIRROR_LOCK, LINGER_SECONDS if ended else 0) as mine:
                 if mine:
                     mirror = _Mirror(run_dir, root, _open_store(root))
                     mirror.send_lines()
                     mirror.send_evaluations()
                     mirror.conclude()
+                elif ended:
+                    raise TimeoutError("another process keeps mirroring it")
         except Exception as error:
             _say(f"{run_dir} is not mirrored: {_brief(error)}")
             missed.append(run_dir)

@@ -66,8 +66,8 @@ def _receive_all(url: str, part: Path, alternative: str) -> None:
             most = max(most, _size(part))
             if failures == ATTEMPTS:
                 raise UserError(
-                    f"{url} cannot be downloaded: {_root_cause(error)}. {_size(part)} bytes are in {part}, from where the "
-                    f"next attempt continues. Alternative: {alternative}"
+                    f"{url} cannot be downloaded: {_root_cause(error)}. {_size(part)} bytes are in {part}, from "
+                    f"where the next attempt continues. Alternative: {alternative}"
                 ) from error
             time.sleep(PAUSE * 2**failures)
 

@@ -26,6 +26,11 @@ REPORT = f"reports/{SCALE}"
 RUNS = PLAN["runs"]
 EVALUATIONS = [run["evaluation"] for run in RUNS]
 DATA = PLAN["data"]
+DATA_FILES = [path for files in DATA.values() for path in files.values()]
+MANIFESTS = [f"{run['folder']}/manifest.json" for run in RUNS]
+# What is there already. The target names it, or else Snakemake (9.27) plans nothing behind a step that is made again,
+# by force or because it was cut short, if what it makes is there and `ancient` to the steps that use it.
+DONE = [path for path in DATA_FILES + MANIFESTS if Path(path).exists()]
 # Markers that name the plan a result was made for: made for another one, it is made again, whatever time stamps say.
 TABLE1_MADE = f"{REPORT}/.table1-{plans.digest(PLAN)}"
 DECOMPOSITIONS_MADE = f"{REPORT}/.decompositions-{plans.digest(PLAN)}"

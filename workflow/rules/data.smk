@@ -16,7 +16,8 @@ rule fetch:
     params:
         scale=scale_of,
     shell:
-        "python -m emorl fetch --scale {params.scale} --dataset {wildcards.dataset} --expect {output} 2>&1 | tee {log}"
+        "python -m emorl fetch --scale {params.scale} --dataset {wildcards.dataset} --expect {output}"
+        " 2>&1 | tee {log}"
 
 
 rule prepare:
@@ -33,4 +34,5 @@ rule prepare:
     params:
         scale=scale_of,
     shell:
-        "python -m emorl prepare --scale {params.scale} --dataset {wildcards.dataset} --expect {output} 2>&1 | tee {log}"
+        "python -m emorl prepare --scale {params.scale} --dataset {wildcards.dataset} --expect {output}"
+        " 2>&1 | tee {log}"

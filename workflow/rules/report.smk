@@ -5,7 +5,7 @@
 rule table1:
     input:
         plan=PLAN_FILE,
-        evaluations=ancient(EVALUATIONS),
+        evaluations=EVALUATIONS,
     output:
         report(
             multiext(f"{REPORT}/table1", ".html", ".png"),
@@ -29,7 +29,7 @@ rule table1:
 rule decompositions:
     input:
         plan=PLAN_FILE,
-        evaluations=ancient(EVALUATIONS),
+        evaluations=EVALUATIONS,
     output:
         report(
             f"{REPORT}/decompositions.png",

@@ -1,0 +1,55 @@
+"""Runs that diverge, and runs that are killed."""
+
+import os
+import shutil
+import signal
+import time
+
+import torch
+
+
+def test_a_diverged_run_is_counted_and_is_no_error(workspace):
+    workspace.forget().edit("params/test.yaml", lambda text: text.replace("explosion: 1.0e+8", "explosion: 1.0e-3"))
+    workspace.snakemake("table1", "decompositions", config="seeds=1")
+    (run,) = workspace.json("reports/test/plan.json")["runs"]
+    manifest = workspace.json(f"{run['folder']}/manifest.json")
+    assert (manifest["status"], manifest["steps"]) == ("failed", 4)
+    text = (workspace.root / "reports/test/table1.txt").read_text()
+    assert "1/0/1" in text
+    assert "Failed: EfficientMORL on Tetrominoes, seed 0: diverged at step 4: " in text.replace("\n", " ")
+
+    # Back to the configuration of before, without Snakemake's records: its table is gone, its runs are there.
+    workspace.run("git", "checkout", "params/test.yaml")
+    assert workspace.planned() == {"table1": 1, "decompositions": 1, "track": 1}
+
+
+def test_killed_unlocked_and_run_again_ends_with_the_same_weights(workspace, finished):
+    """SIGKILL of Snakemake and of the training below it, after a checkpoint."""
+    run = workspace.json("reports/test/plan.json")["runs"][0]["folder"]
+    target, checkpoint = f"{run}/manifest.json", f"{run}/checkpoint.pt"
+    shutil.rmtree(workspace.root / run)
+    workspace.edit("emorl/cli.py", lambda text: text.replace("] = 20.0", "] = 0.0"))  # seconds between checkpoints
+    slower = "def update(self, progress: Progress) -> None:\n        time.sleep(1)"
+    workspace.edit("emorl/training/progress.py", lambda text: text.replace(slower.partition("\n")[0], slower))
+
+    command = ["snakemake", "--cores", "1", target, "--config", "scale=test"]
+    snakemake = workspace.start(*command, start_new_session=True)
+    while not (workspace.root / checkpoint).exists():
+        assert snakemake.poll() is None, snakemake.stdout.read()
+        time.sleep(0.02)
+    os.killpg(snakemake.pid, signal.SIGKILL)  # the training is of its group
+    snakemake.communicate()
+    assert not (workspace.root / target).exists()
+
+    workspace.snakemake("--unlock")
+    workspace.snakemake(target)
+    manifest = workspace.json(target)
+    assert manifest["status"] == "finished"
+    assert 0 < manifest["resumed_at"][0] < 12
+    expected, found = weights(finished.root / checkpoint), weights(workspace.root / checkpoint)
+    assert expected.keys() == found.keys()
+    assert all(torch.equal(expected[name], found[name]) for name in expected)
+
+
+def weights(checkpoint):
+    return torch.load(checkpoint, weights_only=True)["model"]
