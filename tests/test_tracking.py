@@ -141,7 +141,7 @@ def test_a_run_begun_again_from_the_start_takes_the_place_of_the_old_one(root):
 def test_a_follower_sees_that_the_record_was_written_anew(root):
     run_dir = make_run(root)
     with Follower(run_dir, root):
-        wait_until(lambda: all_runs(root) and find_run(root, run_dir).data.metrics)
+        wait_until(lambda: any(run.data.metrics for run in all_runs(root)))
         make_run(root, git_commit="beef")
         wait_until(lambda: find_run(root, run_dir).data.tags["git_commit"] == "beef")
         finish(run_dir)
@@ -243,13 +243,24 @@ def test_a_training_killed_before_its_first_word_leaves_nothing(root):
 
 def test_a_second_mirror_does_nothing(root, capsys):
     run_dir = make_run(root)
-    finish(run_dir)
     with tracking._locked(run_dir / ".mirror.lock", seconds=0) as held:
         assert held
-        tracking.follow(run_dir, root, pid=None, poll_seconds=0.1, deadline_seconds=0.1)
         assert tracking.sync([run_dir], root) == []
+        finish(run_dir)
+        tracking.follow(run_dir, root, pid=None, poll_seconds=0.1, deadline_seconds=0.1)
     assert all_runs(root) == []
     assert capsys.readouterr().err == ""
+
+
+def test_sync_waits_for_the_follower_of_an_ended_run(root, monkeypatch):
+    """A run that has ended but is still held by another mirror is not passed over in silence."""
+    run_dir = make_run(root)
+    finish(run_dir)
+    monkeypatch.setattr(tracking, "LINGER_SECONDS", 0.3)
+    with tracking._locked(run_dir / ".mirror.lock", seconds=0):
+        assert tracking.sync([run_dir], root) == [run_dir]
+    assert tracking.sync([run_dir], root) == []
+    assert find_run(root, run_dir).info.status == "FINISHED"
 
 
 def test_a_quick_resume_outwaits_the_follower_of_the_killed_run(root):
