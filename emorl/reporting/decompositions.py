@@ -9,7 +9,7 @@ from emorl.evaluation.evaluate import examples_path
 from emorl.files import read_json
 from emorl.reporting.style import figure_style, save_png
 
-WIDTH, ROW_HEIGHT = 7.6, 1.0  # inches
+WIDTH, HEADER, ROW_HEIGHT = 7.6, 0.5, 1.0  # inches
 
 
 def draw_decompositions(plan: dict[str, Any], folder: Path, root: Path) -> None:
@@ -18,14 +18,16 @@ def draw_decompositions(plan: dict[str, Any], folder: Path, root: Path) -> None:
     shown = [(cell, run, ari) for cell, run, ari in cells if run is not None]
     with figure_style() as plt:
         examples = [np.load(examples_path(root / run["evaluation"])) for _, run, _ in shown]
-        heights = [0.4 + ROW_HEIGHT * len(example["images"]) for example in examples]
+        heights = [HEADER + ROW_HEIGHT * len(example["images"]) for example in examples]
         figure = plt.figure(figsize=(WIDTH, max(sum(heights), ROW_HEIGHT)))
         parts = np.atleast_1d(figure.subfigures(max(len(shown), 1), height_ratios=heights or None))
         for part, example, (cell, run, ari) in zip(parts, examples, shown, strict=False):
             source = " (replica)" if cell["source"] == "replica" else ""
             part.suptitle(
                 f"{cell['model_title']} on {cell['dataset_title']}{source}, seed {run['seed']}, ARI {100 * ari:.1f}; "
-                f"{plan['purpose']} at scale {plan['scale']}; first test images, not selected"
+                f"{plan['purpose']} at scale {plan['scale']}; first test images, not selected",
+                y=1 - 0.05 / (HEADER + ROW_HEIGHT * len(example["images"])),
+                va="top",
             )
             _draw(part, example)
         save_png(figure, folder / "decompositions.png")
@@ -49,7 +51,7 @@ def _draw(figure: Any, examples: Any) -> None:
     slots = masks.shape[1]
     palette = _palette(slots)
     layout = {"left": 0.01, "right": 0.99, "bottom": 0.01, "wspace": 0.06, "hspace": 0.06}
-    layout["top"] = 1 - 0.4 / (0.4 + ROW_HEIGHT * len(images))
+    layout["top"] = 1 - HEADER / (HEADER + ROW_HEIGHT * len(images))
     axes = figure.subplots(len(images), 3 + slots, squeeze=False, gridspec_kw=layout)
     for axis in axes.flat:
         axis.set_axis_off()
