@@ -356,7 +356,8 @@ def _picture(colours: Tensor, logits: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _norm_slots(norm: nn.GroupNorm, x: Tensor) -> Tensor:
-    return norm(x.flatten(0, 1)).view_as(x)
+    # contiguous: PyTorch's backward pass crashes on a channels-last input that itself needs no gradient
+    return norm(x.flatten(0, 1).contiguous()).view_as(x)
 
 
 def _truncated_normal(weight: Tensor, inputs: int) -> None:

@@ -226,6 +226,7 @@ def test_decoding_again_in_the_backward_pass_gives_the_naive_gradients(changes):
     expected = {name: grad.clone() for name, grad in gradients(model).items()}
     model.zero_grad()
 
+    images = images.contiguous(memory_format=torch.channels_last)  # as the engine gives them
     scalars = model.accumulate_gradients(images, step=0, generator=torch.Generator().manual_seed(1))
 
     torch.testing.assert_close(scalars["loss"], expected_loss.detach())
