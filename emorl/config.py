@@ -55,7 +55,7 @@ class ScaleSettings(Settings):
     purpose: Literal["reproduction", "demonstration", "test"]
     """What results at this scale are called wherever they are shown."""
     seeds: Seeds
-    """Seeds of every run: a list, or how many, counted from 0."""
+    """Seeds of every run, unless its block has its own: a list, or how many, counted from 0."""
     evaluation: EvaluationSettings
     datasets: dict[DataSetName, DataSettings]
     """Data sets by name."""
@@ -98,6 +98,7 @@ def block_class(model: str) -> type[Settings]:
         model=(cls.Settings, ...),
         training=(TrainingSettings, ...),
         inference=(cls.Inference, ...),
+        seeds=(Seeds | None, Field(None, description="Seeds of these runs, instead of the scale's.")),
     )
 
 

@@ -108,14 +108,14 @@ def select_runs(
     variant: str,
     seeds: list[int] | None = None,
 ) -> list[Run]:
-    """The runs of a table or figure: each model on each data set with each seed (default: the scale's)."""
+    """The runs of a table or figure: each model on each data set with each seed (default: the block's, the scale's)."""
     settings = config.load_scale(scale)
     runs = []
     for model in models:
         for dataset in datasets:
             block = config.block(settings, scale, model, dataset, variant)
             data = PreparedData(dataset, settings.datasets[dataset])
-            for seed in dict.fromkeys(settings.seeds if seeds is None else seeds):  # asked for twice, it is one run
+            for seed in dict.fromkeys(seeds or block.seeds or settings.seeds):  # asked for twice, it is one run
                 runs.append(Run(scale, dataset, model, variant, seed, data, block, settings.evaluation))
     return runs
 

@@ -151,6 +151,16 @@ def test_selection(selection, seeds):
     assert len({run["folder"].rpartition("/")[0] for run in plan["runs"]}) == 1
 
 
+@pytest.mark.parametrize(
+    ("own", "asked", "seeds"), [(None, None, [0, 1]), ([5], None, [5]), (1, None, [0]), ([5], 3, [0, 1, 2])]
+)
+def test_a_cells_own_seeds_stand_until_others_are_asked_for(params, own, asked, seeds):
+    params(lambda content: block(content).update(seeds=own))
+    cells = make_plan("test", {"models": "emorl,monet", "seeds": asked})["table1"]["cells"]
+    chosen = {cell["model"]: [run["seed"] for run in cell["runs"]] for cell in cells}
+    assert chosen == {"emorl": seeds, "monet": [0, 1] if asked is None else seeds}
+
+
 @pytest.mark.parametrize(("selection", "sentence"), [
     ({"seeds": 0}, "seeds=0 must be a number"), ({"seeds": "x"}, "seeds=x"), ({"seeds": [-1]}, "seeds"),
     ({"datasets": "clevr"}, "datasets=clevr .* allowed are tetrominoes"), ({"models": "a,b"}, "models=a"),
