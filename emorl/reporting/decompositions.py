@@ -9,28 +9,42 @@ from emorl.evaluation.evaluate import examples_path
 from emorl.files import read_json
 from emorl.reporting.style import figure_style, save_png
 
-WIDTH, HEADER, ROW_HEIGHT = 7.6, 0.5, 1.0  # inches
+WIDTH, HEADER = 7.6, 0.5  # inches
+
+Shown = tuple[dict[str, Any], dict[str, Any], float, Any]  # cell, run, its ARI, its examples
 
 
 def draw_decompositions(plan: dict[str, Any], folder: Path, root: Path) -> None:
-    """Write decompositions.png: for each model and data set, the seed with the median ARI of those that finished."""
-    cells = [(cell, *_median_run(cell, root)) for cell in plan["table1"]["cells"]]
-    shown = [(cell, run, ari) for cell, run, ari in cells if run is not None]
+    """Write decompositions-DATASET.png: for each model, the seed with the median ARI of those that finished."""
+    by_dataset: dict[str, list[Shown]] = {cell["dataset"]: [] for cell in plan["table1"]["cells"]}
+    for cell in plan["table1"]["cells"]:
+        run, ari = _median_run(cell, root)
+        if run is not None:
+            by_dataset[cell["dataset"]].append((cell, run, ari, np.load(examples_path(root / run["evaluation"]))))
+    for dataset, shown in by_dataset.items():
+        _draw_models(shown, f"{plan['purpose']} at scale {plan['scale']}", folder / f"decompositions-{dataset}.png")
+
+
+def _draw_models(shown: list[Shown], kind: str, path: Path) -> None:
+    heights = [HEADER + len(examples["images"]) * _row_height(examples) for *_, examples in shown]
     with figure_style() as plt:
-        examples = [np.load(examples_path(root / run["evaluation"])) for _, run, _ in shown]
-        heights = [HEADER + ROW_HEIGHT * len(example["images"]) for example in examples]
-        figure = plt.figure(figsize=(WIDTH, max(sum(heights), ROW_HEIGHT)))
+        figure = plt.figure(figsize=(WIDTH, max(sum(heights), 1)))
         parts = np.atleast_1d(figure.subfigures(max(len(shown), 1), height_ratios=heights or None))
-        for part, example, (cell, run, ari) in zip(parts, examples, shown, strict=False):
+        for part, height, (cell, run, ari, examples) in zip(parts, heights, shown, strict=False):
             source = " (replica)" if cell["source"] == "replica" else ""
             part.suptitle(
                 f"{cell['model_title']} on {cell['dataset_title']}{source}, seed {run['seed']}, ARI {100 * ari:.1f}; "
-                f"{plan['purpose']} at scale {plan['scale']}; first test images, not selected",
-                y=1 - 0.05 / (HEADER + ROW_HEIGHT * len(example["images"])),
+                f"{kind}; first test images, not selected",
+                y=1 - 0.05 / height,
                 va="top",
             )
-            _draw(part, example)
-        save_png(figure, folder / "decompositions.png")
+            _draw(part, examples, top=1 - HEADER / height)
+        save_png(figure, path)
+
+
+def _row_height(examples: Any) -> float:
+    """Inches; the pictures of a row are square and fill the width."""
+    return WIDTH / (3 + examples["masks"].shape[1])
 
 
 def _median_run(cell: dict[str, Any], root: Path) -> tuple[dict[str, Any] | None, float]:
@@ -45,13 +59,12 @@ def _median_run(cell: dict[str, Any], root: Path) -> tuple[dict[str, Any] | None
     return run, ari
 
 
-def _draw(figure: Any, examples: Any) -> None:
+def _draw(figure: Any, examples: Any, top: float) -> None:
     """One row per image: image, reconstruction, arg-max mask in colours, then mask x colour of each slot."""
     images, masks = examples["images"], examples["masks"]
     slots = masks.shape[1]
     palette = _palette(slots)
-    layout = {"left": 0.01, "right": 0.99, "bottom": 0.01, "wspace": 0.06, "hspace": 0.06}
-    layout["top"] = 1 - HEADER / (HEADER + ROW_HEIGHT * len(images))
+    layout = {"left": 0.01, "right": 0.99, "bottom": 0.01, "top": top, "wspace": 0.06, "hspace": 0.06}
     axes = figure.subplots(len(images), 3 + slots, squeeze=False, gridspec_kw=layout)
     for axis in axes.flat:
         axis.set_axis_off()

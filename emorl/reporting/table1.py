@@ -15,14 +15,9 @@ from emorl.evaluation.statistics import summarise
 from emorl.files import atomic_path, read_json, write_json, write_text
 from emorl.reporting.style import figure_style, save_png
 
-HEADERS = ("Model", "Data set", "ARI x 100", "95 % t interval", "Paper", "Seeds")
+HEADERS = ("Model", "Data set", "ARI x 100", "95 % t interval", "Untrained", "Paper", "Seeds")
 SOURCES = {"published": "", "processed": " (authors' files)", "replica": " (replica)"}
-CONTROLS = {
-    "true_masks": "true masks",
-    "one_slot": "one slot",
-    "random_slots": "random slots",
-    "untrained": "untrained network",
-}
+CONTROLS = {"true_masks": "true masks", "one_slot": "one slot", "random_slots": "random slots"}
 
 
 def write_table1(plan: dict[str, Any], folder: Path, root: Path) -> str:
@@ -36,7 +31,7 @@ def write_table1(plan: dict[str, Any], folder: Path, root: Path) -> str:
     write_text(folder / "table1.html", as_html(table))
     draw(table, folder / "table1.png")
     text = as_text(table)
-    text += f"\n\nWritten: {folder.relative_to(root)}/table1.{{csv,md,html,png,json}}, decompositions.png\n"
+    text += f"\n\nWritten: {folder.relative_to(root)}/table1.{{csv,md,html,png,json}}, decompositions-*.png\n"
     write_text(folder / "table1.txt", text)
     return text
 
@@ -111,17 +106,20 @@ def _title(plan: dict[str, Any]) -> str:
 
 
 def _notes(plan: dict[str, Any], rows: list[dict[str, Any]]) -> list[str]:
-    notes = ["Mean ± standard deviation over seeds; seeds: started/finished/failed (diverged)."]
+    notes = [
+        "Mean ± standard deviation over seeds; seeds: started/finished/failed (diverged). Untrained: the same networks "
+        "before the first step."
+    ]
     counts = {row["dataset_title"]: (row["train_images"], row["images"]) for row in rows if row["finished"]}
     for title, (trained, scored) in counts.items():
         notes.append(f"{title}: trained on {trained} images, scored on {scored} others, background pixels left out.")
     replicas = sorted({row["dataset_title"] for row in rows if row["source"] == "replica"})
     if replicas:
         notes.append(f"Data: a replica of {', '.join(replicas)}, not the published records.")
-    for row in rows:
-        if row["controls"]:
-            values = ", ".join(f"{text} {row['controls'][name]:z.1f}" for name, text in CONTROLS.items())
-            notes.append(f"Controls, {row['model_title']} on {row['dataset_title']}: {values}.")
+    controls = {row["dataset_title"]: row["controls"] for row in rows if row["finished"]}
+    for title, values in controls.items():
+        texts = ", ".join(f"{text} {values[name]:z.1f}" for name, text in CONTROLS.items())
+        notes.append(f"Controls on {title}: {texts}.")
     for row in rows:
         for seed in row["seeds"]:
             if seed["failed"]:
@@ -141,6 +139,7 @@ def _cells(row: dict[str, Any]) -> tuple[str, ...]:
         dataset,
         _mean_and_std(row["mean"], row["std"]),
         interval,
+        f"{row['controls']['untrained']:z.1f}" if row["finished"] else "-",
         _mean_and_std(paper["mean"], paper["std"]) if paper else "-",
         f"{row['started']}/{row['finished']}/{row['failed']}",
     )
@@ -159,6 +158,7 @@ def as_frame(table: dict[str, Any]) -> pd.DataFrame:
     for row in table["rows"]:
         paper = row["paper"] or {"mean": None, "std": None, "seeds": None}
         line = {"scale": table["scale"], "purpose": table["purpose"]} | {name: row[name] for name in columns}
+        line["cell"] = f"{row['model_title']} on {row['dataset_title']}"
         line |= {f"paper_{name}": paper[name] for name in ("mean", "std", "seeds")}
         line |= {name: row[name] for name in ("train_images", "images")}
         lines.append(line | {f"control_{name}": value for name, value in row["controls"].items()})
@@ -227,7 +227,7 @@ def draw(table: dict[str, Any], path: Path) -> None:
         drawn = axes.table(
             rows[1:],
             colLabels=rows[0],
-            colWidths=[0.16, 0.24, 0.15, 0.18, 0.14, 0.13],
+            colWidths=[0.16, 0.22, 0.14, 0.16, 0.1, 0.13, 0.09],
             bbox=(0, 0, 1, 1),
             cellLoc="left",
             colLoc="left",

@@ -9,8 +9,8 @@ def test_every_artifact_is_written(finished):
     report = finished.root / "reports/test"
     names = {path.name for path in report.iterdir()}
     tables = {f"table1.{ending}" for ending in ("csv", "md", "html", "png", "json", "txt")}
-    assert tables | {"decompositions.png", "metrics.json", "plan.json", ".tracked"} <= names
-    for name in ("table1.png", "decompositions.png"):
+    assert tables | {"decompositions-tetrominoes.png", "metrics.json", "plan.json", ".tracked"} <= names
+    for name in ("table1.png", "decompositions-tetrominoes.png"):
         Image.open(report / name).verify()
     assert finished.json("reports/test/metrics.json")["tetrominoes"]["emorl"]["seeds"] == 2
 

@@ -44,8 +44,8 @@ def test_plots_show_the_table(workspace):
     plots = json.loads(workspace.run("dvc", "plots", "show", "--json"))["data"]
     (bar,) = plots["reports/test/table1.csv"][0]["content"]["data"]["values"]
     (row,) = workspace.json("reports/test/table1.json")["rows"]
-    assert (bar["model"], float(bar["mean"])) == ("emorl", row["mean"])
-    assert plots["reports/test/decompositions.png"][0]["type"] == "image"
+    assert (bar["cell"], float(bar["mean"])) == ("EfficientMORL on Tetrominoes", row["mean"])
+    assert plots["reports/test/decompositions-tetrominoes.png"][0]["type"] == "image"
 
 
 def test_a_clone_without_results_can_be_asked(clone):

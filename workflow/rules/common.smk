@@ -35,7 +35,10 @@ DONE = [path for path in DATA_FILES + MANIFESTS if Path(path).exists()]
 TABLE1_MADE = f"{REPORT}/.table1-{plans.digest(PLAN)}"
 DECOMPOSITIONS_MADE = f"{REPORT}/.decompositions-{plans.digest(PLAN)}"
 TABLE1 = [f"{REPORT}/table1.{ending}" for ending in ("csv", "md", "html", "png", "json", "txt")] + [TABLE1_MADE]
-DECOMPOSITIONS = [f"{REPORT}/decompositions.png", DECOMPOSITIONS_MADE]
+PICTURES = [
+    f"{REPORT}/decompositions-{name}.png" for name in dict.fromkeys(cell["dataset"] for cell in PLAN["table1"]["cells"])
+]
+DECOMPOSITIONS = [*PICTURES, DECOMPOSITIONS_MADE]
 
 
 def scale_of(wildcards, output):

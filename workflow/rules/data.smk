@@ -11,6 +11,7 @@ rule fetch:
         "data/raw/{collection}/{records}",
     log:
         "logs/fetch/{collection}/{records}.log",
+    priority: 1  # before any training, or it would wait, with a core idle, for all of them to be free
     conda:
         "../../environment.yml"
     threads: 64  # a replica takes all cores there are
@@ -31,6 +32,7 @@ rule prepare:
         "logs/prepare/{dataset}-{source}-{digest}.log",
     benchmark:
         "logs/prepare/{dataset}-{source}-{digest}.benchmark.tsv"
+    priority: 1
     conda:
         "../../environment.yml"
     threads: 2  # one reads, one decodes

@@ -32,7 +32,7 @@ rule decompositions:
         evaluations=EVALUATIONS,
     output:
         report(
-            f"{REPORT}/decompositions.png",
+            PICTURES,
             caption="../report/decompositions.rst",
             category="Decompositions",
             labels={"scale": SCALE},
