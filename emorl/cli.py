@@ -80,10 +80,14 @@ def train(
     checkpoint_seconds: Annotated[float, typer.Option(help="Seconds between checkpoints.")] = 20.0,
     plan: Annotated[Path | None, typer.Option(help="Plan that this run is part of, for the progress line.")] = None,
 ) -> None:  # fmt: skip
-    """Train one run, or resume it; does nothing if it is finished. Exit status 3: diverged, recorded as failed."""
+    """Train one run, or resume it; does nothing if it is finished. Exit status 3: diverged, recorded as failed.
+
+    On several GPUs: `torchrun --standalone --nproc-per-node 8 -m emorl train ...`; each takes its share of a batch.
+    """
     import torch
 
     from emorl.steps import live_mirror, training_job
+    from emorl.training import processes
     from emorl.training.engine import Diverged
     from emorl.training.engine import train as train_run
     from emorl.training.progress import ProgressLine
@@ -92,13 +96,15 @@ def train(
     run = _run(scale, dataset, model, variant, seed)
     _check_expected(expect, run.folder)
     line = ProgressLine(f"{dataset}/{model}/{variant} seed {seed}", _position(plan, run))
-    with live_mirror(run):
+    with processes.joined(), live_mirror(run):
         try:
             manifest = train_run(training_job(run), line.update, checkpoint_seconds)
         except Diverged as error:
-            print(f"error: {run.folder} {error}; recorded as failed", file=sys.stderr)
+            if processes.is_first():
+                print(f"error: {run.folder} {error}; recorded as failed", file=sys.stderr)
             raise typer.Exit(DIVERGED) from None
-    line.finish(f"finished after {manifest['wall_seconds']:.0f} s of training: {run.folder}")
+        if processes.is_first():
+            line.finish(f"finished after {manifest['wall_seconds']:.0f} s of training: {run.folder}")
 
 
 @app.command()

@@ -15,7 +15,7 @@ from emorl.files import read_json, sha256_of_json, write_json
 from emorl.models import Model
 from emorl.provenance import ROOT, environment, repository_state
 from emorl.runs import Run
-from emorl.training import engine
+from emorl.training import engine, processes
 from emorl.training.checkpoints import load_checkpoint
 
 
@@ -86,7 +86,7 @@ def live_mirror(run: Run) -> Iterator[None]:
     this process's output: what it has to say is in the run's mirror.log.
     """
     folder = ROOT / run.folder
-    if not engine.is_finished(folder):
+    if processes.is_first() and not engine.is_finished(folder):
         folder.mkdir(parents=True, exist_ok=True)
         (folder / engine.MANIFEST).unlink(missing_ok=True)  # of a failed attempt; it would end the mirror
         command = [sys.executable, "-m", "emorl", "track", "follow", str(folder), "--pid", str(os.getpid())]

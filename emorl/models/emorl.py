@@ -121,6 +121,7 @@ class EfficientMORL(Model):
     title = "EfficientMORL"
     Settings = EmorlSettings
     Inference = EmorlInference
+    compiled = ("encoder", "decoder")
 
     def __init__(self, settings: EmorlSettings, image_size: int, dtype: torch.dtype = torch.float32) -> None:
         super().__init__(settings, image_size, dtype)

@@ -39,6 +39,7 @@ class GenesisSettings(GenesisFamilySettings):
 class Genesis(GenesisFamily):
     title = "GENESIS"
     Settings = GenesisSettings
+    compiled = ("encoder", "mask_decoder", "component_posterior", "component_decoder")
 
     def __init__(self, settings: GenesisSettings, image_size: int, dtype: torch.dtype = torch.float32) -> None:
         super().__init__(settings, image_size, dtype)

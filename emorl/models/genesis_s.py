@@ -29,6 +29,7 @@ class GenesisSSettings(GenesisFamilySettings):
 class GenesisS(GenesisFamily):
     title = "GENESIS-S"
     Settings = GenesisSSettings
+    compiled = ("encoder", "mask_decoder", "colour_decoder")
 
     def __init__(self, settings: GenesisSSettings, image_size: int, dtype: torch.dtype = torch.float32) -> None:
         super().__init__(settings, image_size, dtype)

@@ -35,6 +35,8 @@ class Model(nn.Module, ABC):
     """What defines the model and its objective; part of a run's identity."""
     Inference: ClassVar[type[Settings]]
     """What `decompose` may be told at test time; not part of a run's identity."""
+    compiled: ClassVar[tuple[str, ...]]
+    """The convolutional submodules, which are worth compiling."""
 
     def __init__(self, settings: Settings, image_size: int, dtype: torch.dtype = torch.float32) -> None:
         """`dtype` is the precision of the convolutional parts; all else is float32."""

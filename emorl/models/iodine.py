@@ -108,6 +108,7 @@ class Iodine(Model):
     title = "IODINE"
     Settings = IodineSettings
     Inference = IodineInference
+    compiled = ("refinement", "decoder")
 
     def __init__(self, settings: IodineSettings, image_size: int, dtype: torch.dtype = torch.float32) -> None:
         super().__init__(settings, image_size, dtype)

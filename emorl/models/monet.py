@@ -73,6 +73,7 @@ class Monet(Model):
     title = "MONet"
     Settings = MonetSettings
     Inference = MonetInference
+    compiled = ("attention", "encoder", "decoder")
 
     def __init__(self, settings: MonetSettings, image_size: int, dtype: torch.dtype = torch.float32) -> None:
         super().__init__(settings, image_size, dtype)

@@ -17,11 +17,14 @@ import torch
 from torch import Tensor
 
 from emorl.data.store import load_images
+from emorl.errors import UserError
 from emorl.files import read_json, write_json
 from emorl.models import Model, model_class
 from emorl.models.parts.precision import preferred_dtype
 from emorl.settings import Settings
+from emorl.training import processes
 from emorl.training.checkpoints import load_checkpoint, save_checkpoint
+from emorl.training.compilation import compiled
 from emorl.training.metrics import MetricsLog
 from emorl.training.schedules import learning_rate
 from emorl.training.settings import TrainingSettings
@@ -60,43 +63,49 @@ def train(job: Job, report: Callable[[Progress], None], checkpoint_seconds: floa
     """Train until the last step, resuming if a checkpoint is there, and write the manifest, which is also returned.
 
     A finished run is left as it is. `report` is called at each logged step. A checkpoint is written, and metrics
-    appear, every `checkpoint_seconds`. Raises Diverged after recording the run as failed; UserError for a
-    checkpoint that belongs to another run.
+    appear, at the first logged step after `checkpoint_seconds`; between logged steps nothing is fetched from the
+    device. Of several processes the first alone writes and reports. Raises Diverged after recording the run as
+    failed; UserError for a checkpoint that belongs to another run, or a run that these processes cannot share.
     """
     if is_finished(job.folder):
         return read_json(job.folder / MANIFEST)
     job.folder.mkdir(parents=True, exist_ok=True)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     images = torch.from_numpy(load_images(job.data, "train")).to(device)  # (N, H, W, 3) uint8, all of it
-    state = _start_or_resume(job, image_size=images.shape[1], device=device)
-    settings = job.training
+    state = _start_or_resume(job, images)
+    _check_processes(job, state.model)
+    settings, writing = job.training, processes.is_first()
 
-    write_json(job.folder / RECORD, job.record | {"started": state.started, "steps": settings.steps})
-    state.log.publish()
+    if writing:
+        write_json(job.folder / RECORD, job.record | {"started": state.started, "steps": settings.steps})
+        state.log.publish()
     last_checkpoint = last_report = time.monotonic()
     reported_step = state.step
     while state.step < settings.steps:
         scalars = _training_step(state, images, settings, job.seed)
         state.step += 1
+        if state.step % settings.log_every and state.step < settings.steps:
+            continue
+        values = _fetch(scalars) | {"learning_rate": learning_rate(state.step - 1, settings)}
+        reason = _why_diverged(values, settings.explosion)
         now = time.monotonic()
-        logging = state.step % settings.log_every == 0 or state.step == settings.steps
-        saving = state.step == settings.steps or now - last_checkpoint >= checkpoint_seconds
-        if logging or saving:
-            values = {name: float(value) for name, value in scalars.items()}
-            reason = _why_diverged(values, settings.explosion)
-            if logging or reason:
-                rate = (state.step - reported_step) / (now - last_report)
-                last_report, reported_step = now, state.step
-                state.log.add({"step": state.step, "time": time.time(), "steps_per_second": rate} | values)
-                report(Progress(state.step, settings.steps, rate, values))
-            if reason:
+        if writing:
+            rate = (state.step - reported_step) / (now - last_report)
+            state.log.add({"step": state.step, "time": time.time(), "steps_per_second": rate} | values)
+            report(Progress(state.step, settings.steps, rate, values))
+            last_report, reported_step = now, state.step
+        if reason:
+            if writing:
                 state.log.publish()
                 _write_manifest(job, state, status="failed", error=f"diverged at step {state.step}: {reason}")
-                raise Diverged(f"diverged at step {state.step}: {reason}")
-        if saving:
+            raise Diverged(f"diverged at step {state.step}: {reason}")
+        if writing and (state.step == settings.steps or now - last_checkpoint >= checkpoint_seconds):
             state.save(job)
             last_checkpoint = time.monotonic()
-    return _write_manifest(job, state, status="finished", error=None)
+    if writing:
+        _write_manifest(job, state, status="finished", error=None)
+    processes.wait_for_all()
+    return read_json(job.folder / MANIFEST)
 
 
 def is_finished(folder: Path) -> bool:
@@ -112,28 +121,38 @@ def build_model(name: str, settings: Settings, image_size: int, dtype: torch.dty
 
 
 def _training_step(state: "_State", images: Tensor, settings: TrainingSettings, seed: int) -> dict[str, Tensor]:
-    rate = learning_rate(state.step, settings)
     for group in state.optimizer.param_groups:
-        group["lr"] = rate
-    batch = images[_batch_indices(state.step, len(images), settings.batch_size, seed)]
-    batch = batch.permute(0, 3, 1, 2).float() / 255  # channels-last in memory
+        group["lr"] = learning_rate(state.step, settings)
+    indices = _batch_indices(state.step, len(images), settings.batch_size, seed, images.device)
+    batch = _as_input(images[processes.share(indices)])
     state.optimizer.zero_grad()
     scalars = state.model.accumulate_gradients(batch, state.step, state.generator)
+    processes.average_gradients(state.trainable())
     norm = torch.nn.utils.clip_grad_norm_(state.trainable(), settings.clip_norm or math.inf)
     state.optimizer.step()
-    return scalars | {"gradient_norm": norm, "learning_rate": torch.tensor(rate)}
+    return scalars | {"gradient_norm": norm}
 
 
-def _batch_indices(step: int, images: int, batch_size: int, seed: int) -> Tensor:
+def _as_input(images: Tensor) -> Tensor:
+    """(B, H, W, 3) uint8 -> (B, 3, H, W) in [0, 1], channels-last in memory."""
+    return images.permute(0, 3, 1, 2).float() / 255
+
+
+def _fetch(scalars: dict[str, Tensor]) -> dict[str, float]:
+    """Means over processes, brought from the device in one go."""
+    return dict(zip(scalars, processes.mean(torch.stack(list(scalars.values()))).tolist(), strict=True))
+
+
+def _batch_indices(step: int, images: int, batch_size: int, seed: int, device: torch.device) -> Tensor:
     """The batch of this step: epochs are permutations drawn from (seed, epoch), their ragged end is dropped."""
     batches_per_epoch = images // batch_size
     epoch, position = divmod(step, batches_per_epoch)
-    return _epoch_permutation(seed, epoch, images)[position * batch_size : (position + 1) * batch_size]
+    return _epoch_permutation(seed, epoch, images, device)[position * batch_size : (position + 1) * batch_size]
 
 
 @lru_cache(maxsize=1)
-def _epoch_permutation(seed: int, epoch: int, images: int) -> Tensor:
-    return torch.from_numpy(np.random.default_rng((seed, epoch)).permutation(images))
+def _epoch_permutation(seed: int, epoch: int, images: int, device: torch.device) -> Tensor:
+    return torch.from_numpy(np.random.default_rng((seed, epoch)).permutation(images)).to(device)
 
 
 def _why_diverged(values: dict[str, float], explosion: float) -> str | None:
@@ -155,6 +174,7 @@ class _State:
     generator: torch.Generator
     log: MetricsLog
     precision: str
+    compiled: bool
     step: int
     started: float
     seconds_before: float
@@ -177,6 +197,7 @@ class _State:
             "generator": self.generator.get_state(),
             "log": self.log.state(),
             "precision": self.precision,
+            "compiled": self.compiled,
             "started": self.started,
             "seconds": self.seconds(),
             "resumed_at": self.resumed_at,
@@ -185,11 +206,17 @@ class _State:
         self.log.publish()
 
 
-def _start_or_resume(job: Job, image_size: int, device: torch.device) -> _State:
-    path = job.folder / CHECKPOINT
+def _start_or_resume(job: Job, images: Tensor) -> _State:
+    path, device = job.folder / CHECKPOINT, images.device
     saved = load_checkpoint(path, job.digest) if path.exists() else None
     dtype = preferred_dtype(saved["precision"] if saved else job.training.precision, device)
-    model = build_model(job.model, job.model_settings, image_size, dtype, job.seed).to(device)
+    compiling = job.training.compile if saved is None else "always" if saved["compiled"] else "never"
+
+    def build() -> Model:
+        return build_model(job.model, job.model_settings, images.shape[1], dtype, job.seed).to(device)
+
+    first_images = _as_input(images[: job.training.batch_size // processes.count()])
+    model, is_compiled = compiled(build, first_images, compiling, job.training.steps)
     trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
     state = _State(
         model=model,
@@ -197,14 +224,17 @@ def _start_or_resume(job: Job, image_size: int, device: torch.device) -> _State:
         generator=torch.Generator(device).manual_seed(job.seed),
         log=MetricsLog(job.folder / METRICS),
         precision=str(dtype).removeprefix("torch."),
+        compiled=is_compiled,
         step=0,
         started=time.time(),
         seconds_before=0.0,
         resumed_at=[],
         clock_start=time.monotonic(),
     )
+    processes.wait_for_all()  # before the first of them writes another checkpoint
     if saved is None:
-        (job.folder / METRICS).unlink(missing_ok=True)
+        if processes.is_first():
+            (job.folder / METRICS).unlink(missing_ok=True)
         return state
     model.load_state_dict(saved["model"])
     state.optimizer.load_state_dict(saved["optimizer"])
@@ -213,6 +243,14 @@ def _start_or_resume(job: Job, image_size: int, device: torch.device) -> _State:
     state.step, state.started, state.seconds_before = saved["step"], saved["started"], saved["seconds"]
     state.resumed_at = [*saved["resumed_at"], state.step]
     return state
+
+
+def _check_processes(job: Job, model: Model) -> None:
+    count = processes.count()
+    if job.training.batch_size % count:
+        raise UserError(f"batch_size {job.training.batch_size} cannot be shared equally by {count} processes")
+    if count > 1 and any(isinstance(module, torch.nn.BatchNorm2d) for module in model.modules()):
+        raise UserError(f"{job.model} normalises over the whole batch, so it trains on one process, not {count}")
 
 
 def _optimizer(parameters: list[Tensor], settings: TrainingSettings) -> torch.optim.Optimizer:
@@ -233,6 +271,8 @@ def _write_manifest(job: Job, state: _State, status: str, error: str | None) -> 
         "wall_seconds": state.seconds(),
         "resumed_at": state.resumed_at,
         "precision": state.precision,
+        "compiled": state.compiled,
+        "processes": processes.count(),
         "parameters": state.model.count_parameters(),
     }
     write_json(job.folder / MANIFEST, manifest)

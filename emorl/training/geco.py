@@ -6,6 +6,7 @@ from torch import Tensor, nn
 from torch.nn.functional import softplus
 
 from emorl.settings import Settings
+from emorl.training import processes
 
 
 class GecoSettings(Settings):
@@ -54,7 +55,7 @@ class Geco(nn.Module):
         """Follow the batch's mean NLL (nats per image) of the last refinement step."""
         if self.settings is None or step < self.settings.warm_start:
             return
-        constraint = self.target - nll
+        constraint = self.target - processes.mean(nll)
         if step == self.settings.warm_start:
             self.ema.copy_(constraint)
             return

@@ -30,6 +30,8 @@ class TrainingSettings(Settings):
     """Largest norm of the whole gradient; null: as large as it comes."""
     precision: Literal["auto", "float32", "bfloat16"]
     """Of the convolutional parts; auto takes bfloat16 where the hardware multiplies it faster."""
+    compile: Literal["auto", "always", "never"]
+    """Whether to compile the convolutional parts; auto does so for runs long enough to pay for it, if it works."""
     log_every: int = Field(ge=1)
     """Steps between lines of metrics.jsonl."""
     explosion: float = Field(gt=0)

@@ -31,6 +31,17 @@ def weights(folder):
     return torch.load(folder / engine.CHECKPOINT, weights_only=True)["model"]
 
 
+def difference(made, one, other):
+    """How far the weights in two folders are apart, over the way that training has taken them.
+
+    Single weights say little: Adam makes whole steps of rounding errors where a gradient is nearly zero.
+    """
+    start = engine.build_model(made.model, made.model_settings, 12, torch.float32, made.seed).state_dict()
+    a, b = weights(one), weights(other)
+    moved, apart = (torch.cat([(a[key] - w[key]).flatten() for key in start]).norm() for w in (start, b))
+    return (apart / moved).item()
+
+
 @pytest.mark.parametrize("name", model_names())
 def test_a_stopped_run_ends_with_the_weights_of_one_that_was_not(name, prepared, tmp_path):
     whole, _ = job(name, prepared, tmp_path / "whole")

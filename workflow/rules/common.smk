@@ -46,6 +46,13 @@ def scale_of(wildcards, output):
     return SCALE
 
 
+def python_of(wildcards, output, resources):
+    """One process per GPU of the job (`--set-resources train:gpu=8`); a parameter that triggers nothing, as above."""
+    if resources.gpu <= 1:
+        return "python"
+    return f"python -m torch.distributed.run --standalone --nproc-per-node {resources.gpu}"
+
+
 wildcard_constraints:
     dataset="[a-z0-9_]+",
     model="[a-z0-9_]+",

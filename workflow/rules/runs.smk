@@ -21,11 +21,12 @@ rule train:
         scale=SCALE,
         plan=PLAN_FILE,
         folder=subpath(output[0], parent=True),
+        python=python_of,
     shell:
-        # Exit status 3: the run diverged and is recorded as failed; the sweep goes on and the table counts it.
-        "(python -m emorl train --scale {params.scale} --dataset {wildcards.dataset} --model {wildcards.model}"
+        # A run that diverged leaves a manifest that says so; the sweep goes on and the table counts it.
+        "({params.python} -m emorl train --scale {params.scale} --dataset {wildcards.dataset} --model {wildcards.model}"
         " --variant {wildcards.variant} --seed {wildcards.seed} --expect {params.folder} --plan {params.plan}"
-        " --threads {threads} || [ $? -eq 3 ]) 2>&1 | tee {log}"
+        " --threads {threads} || [ -e {output} ]) 2>&1 | tee {log}"
 
 
 rule evaluate:

@@ -10,6 +10,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from emorl.settings import Settings
+from emorl.training import processes
 
 
 class GenesisGecoSettings(Settings):
@@ -48,7 +49,7 @@ class GenesisGeco(nn.Module):
     def update(self, nll: Tensor, step: int) -> None:
         """Follow the batch's mean NLL (nats per image): β' = β exp(step size x (goal - average error))."""
         settings = self.settings
-        error = error_per_value(nll, self.values)
+        error = error_per_value(processes.mean(nll), self.values)
         self.ema.lerp_(error, 1.0 if step == 0 else 1 - settings.alpha)
         slack = settings.goal - self.ema
         rate = settings.step_size * self.REFERENCE_VALUES * torch.where(slack > 0, settings.speedup, 1.0)

@@ -4,10 +4,13 @@ import torch
 from torch import Tensor
 from torch.nn.functional import softplus
 
+from emorl.training import processes
+
 
 def standard_normal(like: Tensor, generator: torch.Generator) -> Tensor:
-    """One draw of N(0, 1) with the shape, device and dtype of `like`: the only source of latent noise."""
-    return torch.randn(like.shape, generator=generator, device=like.device, dtype=like.dtype)
+    """One draw of N(0, 1) with the shape, device and dtype of `like`, images first: the only source of latent noise."""
+    shape = (processes.count() * like.shape[0], *like.shape[1:])
+    return processes.share(torch.randn(shape, generator=generator, device=like.device, dtype=like.dtype))
 
 
 def standard_deviation(s: Tensor) -> Tensor:

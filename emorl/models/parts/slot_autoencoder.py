@@ -43,6 +43,8 @@ class SlotAutoencoderSettings(Settings):
 class SlotAutoencoder(Model):
     """A deterministic autoencoder with K slots of size D as its code."""
 
+    compiled = ("encoder", "decoder")
+
     def __init__(self, settings: SlotAutoencoderSettings, image_size: int, dtype: torch.dtype = torch.float32) -> None:
         super().__init__(settings, image_size, dtype)
         self.settings = settings

@@ -1,4 +1,4 @@
-"""Masks by stick-breaking: each slot takes a share of what the slots before it have left (MONet, GENESIS)."""
+"""Masks by stick-breaking: each slot takes a share of what the slots before it have left (GENESIS, GENESIS-S)."""
 
 import torch
 from torch import Tensor

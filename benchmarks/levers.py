@@ -1,0 +1,107 @@
+"""Each lever of EfficientMORL's training step on and off, at the paper's setting.
+
+    python -m benchmarks.levers --dataset clevr6 --batch 4
+
+"Released" is one graph over all decodes, differentiated twice, with the latent broadcast to every pixel. The others
+start from what the project does and take one lever away, or add one.
+"""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from benchmarks.harness import arguments, generator, images_of, model_of, peak_bytes, show, side_by_side, training_step
+from emorl import config
+from emorl.models import Model
+from emorl.models.emorl import loss_weights
+from emorl.models.parts.decoders import BroadcastConvolution
+from emorl.models.parts.encoders import ImageEncoder
+from emorl.training.compilation import compile_parts
+
+
+class BroadcastFirst(BroadcastConvolution):
+    """The latent broadcast to every pixel, and then convolved."""
+
+    def forward(self, z: Tensor, position: Tensor) -> Tensor:
+        return self._conv_forward(z[:, :, None, None] + position, self.weight, self.bias)
+
+
+def unfactored(model: Model) -> Model:
+    model.decoder.first.__class__ = BroadcastFirst
+    return model
+
+
+def channels_first(model: Model) -> Model:
+    for module in model.modules():
+        if isinstance(module, nn.Conv2d):
+            module.to(memory_format=torch.contiguous_format)
+    return model
+
+
+def compiled(model: Model) -> Model:
+    compile_parts(model)
+    return model
+
+
+def bfloat16(model: Model) -> Model:
+    for module in model.modules():
+        if isinstance(module, ImageEncoder) or module is model.decoder:
+            module.dtype = torch.bfloat16
+    return model
+
+
+def one_graph(model: Model, images: Tensor) -> Callable[[], None]:
+    """Algorithm 1 as it stands: every decode stays in memory until the end, where it is differentiated again."""
+    I = model.settings.refinement[0]
+
+    def step() -> None:
+        model.zero_grad()
+        nlls = []
+
+        def decode(z: Tensor, i: int) -> tuple[Tensor, Tensor]:
+            nlls.append(model._nll(z, images))
+            (gradient,) = torch.autograd.grad(nlls[-1].sum(), z, create_graph=True)
+            return nlls[-1].detach(), gradient.detach()
+
+        beta = model.geco.weight(0)
+        steps = list(model._infer(images, I, beta, model.settings.reference_batch, generator(), decode))
+        weights = loss_weights(I, model.settings.loss_weights)
+        sum(w * (q.kl + beta * nll).mean() for w, q, nll in zip(weights, steps, nlls, strict=True)).backward()
+
+    return step
+
+
+def main() -> None:
+    chosen = arguments("EfficientMORL's levers", dataset="clevr6", batch=4, levers=["eager", "compiled"])
+    size = config.load_scale("paper").datasets[chosen.dataset].image_size
+    images = images_of(size, chosen.batch)
+
+    def step(*levers: Callable[[Model], Model]) -> Callable[[], None]:
+        model, _ = model_of("emorl", chosen.dataset, size)
+        for lever in levers:
+            model = lever(model)
+        return training_step(model, images)
+
+    cases = {
+        "released": one_graph(unfactored(model_of("emorl", chosen.dataset, size)[0]), images),
+        "this project": step(),
+        "- one backward per decode": one_graph(model_of("emorl", chosen.dataset, size)[0], images),
+        "- factored first layer": step(unfactored),
+        "- channels last": step(channels_first),
+        "+ bfloat16": step(bfloat16),
+    }
+    if "compiled" in chosen.levers:
+        cases |= {"+ compiled": step(compiled), "+ compiled, bfloat16": step(bfloat16, compiled)}
+    timings = side_by_side(cases, chosen.repetitions)
+    reference = timings["this project"].median
+    rows = []
+    for name, case in cases.items():
+        timing = timings[name]
+        row = {"step": name, "median_s": timing.median, "lowest_s": timing.lowest, "highest_s": timing.highest}
+        rows.append(row | {"ratio": timing.median / reference, "peak_mb": peak_bytes(case) / 1e6})
+    show(rows, chosen.out)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,46 @@
+"""How much of the machine's own matrix-multiplication rate a training step reaches, from counted operations.
+
+python -m benchmarks.peak
+"""
+
+import torch
+
+from benchmarks.harness import (
+    DEVICE,
+    OperationCount,
+    arguments,
+    images_of,
+    model_of,
+    show,
+    side_by_side,
+    training_step,
+)
+from emorl import config
+
+SIDE = 2048
+
+
+def main() -> None:
+    cells = ["emorl/tetrominoes", "slot_attention/tetrominoes", "iodine/tetrominoes", "genesis/multi_dsprites"]
+    chosen = arguments("Share of the matrix-multiplication peak", cells=cells, batch=4)
+    a, b = torch.rand(2, SIDE, SIDE, device=DEVICE)
+    cases, operations = {"matrix product": lambda: a @ b}, {"matrix product": 2 * SIDE**3}
+    for cell in chosen.cells:
+        name, dataset = cell.split("/")
+        size = config.load_scale("paper").datasets[dataset].image_size
+        cases[cell] = training_step(model_of(name, dataset, size)[0], images_of(size, chosen.batch))
+        with OperationCount() as count:
+            cases[cell]()
+        operations[cell] = count.operations
+    timings = side_by_side(cases, chosen.repetitions)
+    peak = operations["matrix product"] / timings["matrix product"].median
+    rows = []
+    for name, timing in timings.items():
+        rate = operations[name] / timing.median
+        row = {"case": name, "gflop": operations[name] / 1e9, "median_s": timing.median, "gflop_per_s": rate / 1e9}
+        rows.append(row | {"share_of_peak": rate / peak})
+    show(rows, chosen.out)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,63 @@
+"""A run on two processes is the run on one, up to rounding."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from test_every_model import difference, job
+
+from emorl.models import model_names
+from emorl.training import engine
+
+SHARED = [name for name in model_names() if not name.startswith("genesis")]  # these normalise over a batch
+
+PROGRAM = """
+import sys, torch
+from pathlib import Path
+sys.path.insert(0, sys.argv[1])
+from test_every_model import job
+from emorl.errors import UserError
+from emorl.training import engine, processes
+torch.set_num_threads(1)
+prepared, folder = Path(sys.argv[2]), Path(sys.argv[3])
+with processes.joined():
+    for name in sys.argv[4:]:
+        try:
+            engine.train(job(name, prepared, folder / name)[0], lambda progress: None)
+        except UserError as error:
+            processes.is_first() and print(error)
+"""
+
+
+def train(processes: int, prepared: Path, folder: Path, names: list[str]) -> str:
+    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
+    (folder.parent / "program.py").write_text(PROGRAM)
+    command = [sys.executable, *launcher, str(folder.parent / "program.py"), str(Path(__file__).parent), str(prepared)]
+    return subprocess.run([*command, str(folder), *names], check=True, capture_output=True, text=True).stdout
+
+
+@pytest.fixture(scope="module")
+def runs(prepared, tmp_path_factory):
+    """Folders of the runs on one and on two processes, and what the latter printed."""
+    folder = tmp_path_factory.mktemp("processes")
+    train(1, prepared, folder / "one", SHARED)
+    said = train(2, prepared, folder / "two", [*SHARED, "genesis"])
+    return folder / "one", folder / "two", said
+
+
+@pytest.mark.parametrize("name", SHARED)
+def test_weights_and_metrics_do_not_depend_on_the_number_of_processes(runs, name):
+    one, two, _ = runs
+    assert difference(job(name, None, None)[0], one / name, two / name) < 0.01
+    logs = [(folder / name / engine.METRICS).read_text().splitlines() for folder in (one, two)]
+    assert len(logs[0]) == len(logs[1]) == 4
+    for a, b in zip(map(json.loads, logs[0]), map(json.loads, logs[1]), strict=True):
+        assert b["loss"] == pytest.approx(a["loss"], rel=1e-4)
+        assert b["gradient_norm"] == pytest.approx(a["gradient_norm"], rel=1e-3)
+    assert json.loads((two / name / engine.MANIFEST).read_text())["processes"] == 2
+
+
+def test_normalisation_over_a_batch_is_refused(runs):
+    assert "genesis normalises over the whole batch, so it trains on one process, not 2" in runs[2]
