@@ -13,6 +13,7 @@ from emorl import config
 from emorl.data import data_set
 from emorl.data.prepare import prepare
 from emorl.data.raw import fetch
+from emorl.data.store import load_split
 
 torch.set_num_threads(1)
 
@@ -26,3 +27,10 @@ def prepared(tmp_path_factory):
     fetch(description, settings, folder / "raw.tfrecords")
     prepare(description, settings, folder / "raw.tfrecords", folder / "prepared.h5")
     return folder / "prepared.h5"
+
+
+@pytest.fixture(scope="session")
+def replica_images(prepared):
+    """Four of its images, (4, 3, 12, 12) in [0, 1]: few enough to overfit."""
+    images = torch.from_numpy(load_split(prepared, "test").images[:4])
+    return images.permute(0, 3, 1, 2).float() / 255
