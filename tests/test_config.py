@@ -21,11 +21,18 @@ def params(tmp_path, monkeypatch):
 
     def edit(change):
         path = tmp_path / "test.yaml"
-        content = yaml.safe_load(path.read_text())
+        content = unshared(yaml.safe_load(path.read_text()))
         change(content)
         path.write_text(yaml.safe_dump(content, sort_keys=False))
 
     return edit
+
+
+def unshared(value):
+    """A copy in which what the file's anchors share is separate."""
+    if isinstance(value, dict):
+        return {key: unshared(item) for key, item in value.items()}
+    return [unshared(item) for item in value] if isinstance(value, list) else value
 
 
 def block(content):
@@ -147,7 +154,7 @@ def test_paper_scale_is_the_papers_setting():
     ({"datasets": "tetrominoes", "models": ["emorl"]}, [0, 1]),
 ])  # fmt: skip
 def test_selection(selection, seeds):
-    plan = make_plan("test", {"models": "emorl"} | selection)
+    plan = make_plan("test", {"models": "emorl", "datasets": "tetrominoes"} | selection)
     assert [run["seed"] for run in plan["runs"]] == seeds
     assert len({run["folder"].rpartition("/")[0] for run in plan["runs"]}) == 1
 
@@ -157,7 +164,7 @@ def test_selection(selection, seeds):
 )
 def test_a_cells_own_seeds_stand_until_others_are_asked_for(params, own, asked, seeds):
     params(lambda content: block(content).update(seeds=own))
-    cells = make_plan("test", {"models": "emorl,monet", "seeds": asked})["table1"]["cells"]
+    cells = make_plan("test", {"models": "emorl,monet", "datasets": "tetrominoes", "seeds": asked})["table1"]["cells"]
     chosen = {cell["model"]: [run["seed"] for run in cell["runs"]] for cell in cells}
     assert chosen == {"emorl": seeds, "monet": [0, 1] if asked is None else seeds}
 

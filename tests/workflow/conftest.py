@@ -47,7 +47,11 @@ class Workspace:
 
     def snakemake(self, *arguments: str, config: str = "", status: int = 0) -> str:
         """One model unless `config` names others: what is tested is the workflow."""
-        defaults = [value for value in ("scale=test", "models=emorl") if value.partition("=")[0] + "=" not in config]
+        defaults = [
+            value
+            for value in ("scale=test", "models=emorl", "datasets=tetrominoes")
+            if value.partition("=")[0] + "=" not in config
+        ]
         return self.run("snakemake", "--cores", "2", *arguments, "--config", *defaults, *config.split(), status=status)
 
     def planned(self, *arguments: str, config: str = "") -> Counter[str]:

@@ -32,7 +32,7 @@ def test_killed_unlocked_and_run_again_ends_with_the_same_weights(workspace, fin
     slower = "def update(self, progress: Progress) -> None:\n        time.sleep(1)"
     workspace.edit("emorl/training/progress.py", lambda text: text.replace(slower.partition("\n")[0], slower))
 
-    command = ["snakemake", "--cores", "1", target, "--config", "scale=test", "models=emorl"]
+    command = ["snakemake", "--cores", "1", target, "--config", "scale=test", "models=emorl", "datasets=tetrominoes"]
     snakemake = workspace.start(*command, start_new_session=True)
     while not (workspace.root / checkpoint).exists():
         assert snakemake.poll() is None, snakemake.stdout.read()

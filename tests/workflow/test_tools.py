@@ -19,7 +19,9 @@ def test_generated_files_are_up_to_date(clone):
 
 
 def test_the_report_holds_table_and_figure(workspace):
-    workspace.run("snakemake", "--report", "report.zip", "--config", "scale=test", "models=emorl")
+    workspace.run(
+        "snakemake", "--report", "report.zip", "--config", "scale=test", "models=emorl", "datasets=tetrominoes"
+    )
     with zipfile.ZipFile(workspace.root / "report.zip") as report:
         names = {name.rpartition("/")[2] for name in report.namelist()}
     assert {"report.html", "table1.html", "table1.png", "decompositions-tetrominoes.png"} <= names
