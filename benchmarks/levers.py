@@ -72,29 +72,33 @@ def one_graph(model: Model, images: Tensor) -> Callable[[], None]:
     return step
 
 
+REFERENCE = "this project"
+CASES = {
+    "released": (one_graph, unfactored),
+    REFERENCE: (training_step,),
+    "- one backward per decode": (one_graph,),
+    "- factored first layer": (training_step, unfactored),
+    "- channels last": (training_step, channels_first),
+    "+ bfloat16": (training_step, bfloat16),
+    "+ compiled": (training_step, compiled),
+    "+ compiled, bfloat16": (training_step, bfloat16, compiled),
+}
+
+
 def main() -> None:
-    chosen = arguments("EfficientMORL's levers", dataset="clevr6", batch=4, levers=["eager", "compiled"])
+    chosen = arguments("EfficientMORL's levers", dataset="clevr6", batch=4, cases=list(CASES))
     size = config.load_scale("paper").datasets[chosen.dataset].image_size
     images = images_of(size, chosen.batch)
 
-    def step(*levers: Callable[[Model], Model]) -> Callable[[], None]:
+    cases = {}
+    for name in dict.fromkeys([REFERENCE, *chosen.cases]):
+        make_step, *levers = CASES[name]
         model, _ = model_of("emorl", chosen.dataset, size)
         for lever in levers:
             model = lever(model)
-        return training_step(model, images)
-
-    cases = {
-        "released": one_graph(unfactored(model_of("emorl", chosen.dataset, size)[0]), images),
-        "this project": step(),
-        "- one backward per decode": one_graph(model_of("emorl", chosen.dataset, size)[0], images),
-        "- factored first layer": step(unfactored),
-        "- channels last": step(channels_first),
-        "+ bfloat16": step(bfloat16),
-    }
-    if "compiled" in chosen.levers:
-        cases |= {"+ compiled": step(compiled), "+ compiled, bfloat16": step(bfloat16, compiled)}
+        cases[name] = make_step(model, images)
     timings = side_by_side(cases, chosen.repetitions)
-    reference = timings["this project"].median
+    reference = timings[REFERENCE].median
     rows = []
     for name, case in cases.items():
         timing = timings[name]

@@ -24,7 +24,7 @@ def test_saved_pushed_and_pulled_results_are_used_and_compared(workspace, tmp_pa
     assert jobs["train"] == jobs["evaluate"] == 2
     assert set(jobs) <= {"train", "evaluate", "table1", "decompositions", "track"}
     changed = json.loads(other.run("dvc", "params", "diff", "--json"))["params/test.yaml"]
-    assert changed == {"models.emorl.tetrominoes.training.learning_rate": {"old": 0.001, "new": 0.002, "diff": 0.001}}
+    assert changed["models.emorl.tetrominoes.training.learning_rate"] == {"old": 0.001, "new": 0.002, "diff": 0.001}
 
     # Results of another configuration stand for a run of it: what follows looks at numbers alone.
     ari = other.json("reports/test/metrics.json")["tetrominoes"]["emorl"]["ari"]
@@ -40,7 +40,11 @@ def test_saved_pushed_and_pulled_results_are_used_and_compared(workspace, tmp_pa
 
 
 def test_plots_show_the_table(workspace):
-    workspace.edit("dvc.yaml", lambda text: text.replace("/demo", "/test"))
+    def made_here(text):
+        lines = text.replace("/demo", "/test").splitlines(keepends=True)
+        return "".join(line for line in lines if "clevr6" not in line and "multi_dsprites" not in line)
+
+    workspace.edit("dvc.yaml", made_here)
     plots = json.loads(workspace.run("dvc", "plots", "show", "--json"))["data"]
     (bar,) = plots["reports/test/table1.csv"][0]["content"]["data"]["values"]
     (row,) = workspace.json("reports/test/table1.json")["rows"]
