@@ -231,15 +231,18 @@ class EfficientMORL(Model):
 
     @torch.enable_grad()
     def decompose(self, images: Tensor, inference: EmorlInference, generator: torch.Generator) -> Decomposition:
+        I, batch = inference.refinement_steps, inference.reference_batch
         beta = self.geco.weight(torch.iinfo(torch.int64).max)
 
         def decode(z: Tensor, i: int) -> tuple[Tensor, Tensor]:
+            if i == I:  # nothing follows that would be refined
+                with torch.no_grad():
+                    return self._nll(z, images), torch.zeros_like(z)
             z = z.detach().requires_grad_()
             nll = self._nll(z, images)
             (gradient,) = torch.autograd.grad(nll.sum(), z)
             return nll.detach(), gradient
 
-        I, batch = inference.refinement_steps, inference.reference_batch
         *_, q = self._infer(images, I, beta, batch, generator, decode)
         colours, masks = self.decode(q.z.detach())
         reconstruction = (masks[:, :, None] * colours).sum(1)
