@@ -60,7 +60,7 @@ def one_graph(model: Model, images: Tensor) -> Callable[[], None]:
         nlls = []
 
         def decode(z: Tensor, i: int) -> tuple[Tensor, Tensor]:
-            nlls.append(model._nll(z, images))
+            nlls.append(model._nll(images, *model.decoder(z)))
             (gradient,) = torch.autograd.grad(nlls[-1].sum(), z, create_graph=True)
             return nlls[-1].detach(), gradient.detach()
 

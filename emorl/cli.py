@@ -4,15 +4,16 @@ import errno
 import os
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from emorl import config, runs
-from emorl.data import data_set
 from emorl.errors import UserError
 from emorl.files import read_json
 from emorl.provenance import ROOT
+
+if TYPE_CHECKING:  # each verb imports what it needs, so that help and mistakes answer at once
+    from emorl import runs
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
 track = typer.Typer(no_args_is_help=True, help="Mirror runs into MLflow.")
@@ -50,6 +51,7 @@ def fetch(
     source: Annotated[Path | None, typer.Option("--from", help="Your own file, or the authors' folder.")] = None,
 ) -> None:  # fmt: skip
     """Download the published records of a data set, or write its replica, or take files already on this machine."""
+    from emorl.data import data_set
     from emorl.data.raw import fetch as fetch_records
     from emorl.data.raw import link
 
@@ -66,6 +68,7 @@ def prepare(
     threads: Annotated[int, typer.Option(min=1, help="CPU threads.")] = 1,
 ) -> None:  # fmt: skip
     """Turn raw records into one prepared HDF5 file."""
+    from emorl.data import data_set
     from emorl.data.prepare import prepare as prepare_records
 
     data = _prepared_data(scale, dataset)
@@ -144,6 +147,8 @@ def decompositions(
 @app.command()
 def check(scale: Scale) -> None:
     """Check a scale's values and print warnings about surprising ones."""
+    from emorl import config
+
     settings = config.load_scale(scale)
     config.load_experiments()
     for warning in config.warnings(settings, scale):
@@ -154,6 +159,7 @@ def check(scale: Scale) -> None:
 @app.command()
 def schema() -> None:
     """Generate workflow/schemas/ from the settings classes."""
+    from emorl import config
     from emorl.files import write_text
 
     for name, text in config.schemas().items():
@@ -200,15 +206,20 @@ def sync(
         )
 
 
-def _prepared_data(scale: str, dataset: str) -> runs.PreparedData:
+def _prepared_data(scale: str, dataset: str) -> "runs.PreparedData":
+    from emorl import config
+    from emorl.runs import PreparedData
+
     settings = config.load_scale(scale)
     if dataset not in settings.datasets:
         raise UserError(f"params/{scale}.yaml has no block datasets.{dataset}")
-    return runs.PreparedData(dataset, settings.datasets[dataset])
+    return PreparedData(dataset, settings.datasets[dataset])
 
 
-def _run(scale: str, dataset: str, model: str, variant: str, seed: int) -> runs.Run:
-    return runs.select_runs(scale, [model], [dataset], variant, [seed])[0]
+def _run(scale: str, dataset: str, model: str, variant: str, seed: int) -> "runs.Run":
+    from emorl.runs import select_runs
+
+    return select_runs(scale, [model], [dataset], variant, [seed])[0]
 
 
 def _check_expected(expected: Path | None, actual: Path) -> None:
@@ -216,7 +227,7 @@ def _check_expected(expected: Path | None, actual: Path) -> None:
         raise UserError(f"{expected} was planned, but code or params/ have changed since: it would now be {actual}")
 
 
-def _position(plan: Path | None, run: runs.Run) -> str:
+def _position(plan: Path | None, run: "runs.Run") -> str:
     if plan is None:
         return ""
     folders = [entry["folder"] for entry in read_json(plan)["runs"]]

@@ -146,7 +146,7 @@ class EfficientMORL(Model):
 
         def decode_and_backpropagate(z: Tensor, i: int) -> tuple[Tensor, Tensor]:
             z = z.detach().requires_grad_()
-            nll = self._nll(z, images)
+            nll = self._nll(images, *self.decoder(z))
             scale = weights[i] * beta / batch
             (scale * nll.sum()).backward()
             return nll.detach(), z.grad / scale
@@ -176,9 +176,12 @@ class EfficientMORL(Model):
         reference_batch: int,
         generator: torch.Generator,
         decode: Decode,
+        learning: bool = True,
     ) -> Iterator[InferenceStep]:
-        """Yield the posterior after i = 0 ... I refinement steps."""
-        stage_1 = self._bottom_up_inference(self.encoder(2 * images - 1), generator)  # lines 2-18
+        """Yield the posterior after i = 0 ... I refinement steps, differentiable in the weights if `learning`."""
+        with torch.set_grad_enabled(learning):
+            features = self.encoder(2 * images - 1)
+        stage_1 = self._bottom_up_inference(features, generator, learning)  # lines 2-18
         lam, z, kl, hidden = stage_1.lam, stage_1.z, stage_1.kl, None
         gradient_lam, norm = None, None
         for i in range(I + 1):
@@ -195,18 +198,23 @@ class EfficientMORL(Model):
                 negative_elbo = (kl + beta * (z * gradient_z).sum((1, 2))).sum() / reference_batch
                 gradient_lam = torch.autograd.grad(negative_elbo, lam, retain_graph=True)[0]  # line 22, stop_grad
 
-    def _bottom_up_inference(self, features: Tensor, generator: torch.Generator) -> BottomUp:
-        """Stage 1: attention assigns pixels to slots over L layers; features (B, N, C)."""
-        settings = self.settings
-        keys, values = self.bottom_up.keys_and_values(features)
-        lam = self.initial_posterior.expand(features.shape[0], settings.K, -1)  # line 6
-        z = sample(*self._gaussian(lam), generator)  # line 5
-        posteriors: list[Gaussian] = []
-        for _ in range(settings.L):
-            lam = self.bottom_up(lam, z, keys, values)  # lines 8-15
-            posteriors.append(self._gaussian(lam))
-            z = sample(*posteriors[-1], generator)  # line 16
-        kl, refinement_prior = self._hierarchical_kl(posteriors, z, generator)
+    def _bottom_up_inference(self, features: Tensor, generator: torch.Generator, learning: bool = True) -> BottomUp:
+        """Stage 1: attention assigns pixels to slots over L layers; features (B, N, C).
+
+        At test time (not `learning`) λ^L alone is differentiated, for line 22, so nothing before it is kept.
+        """
+        with torch.set_grad_enabled(learning):
+            keys, values = self.bottom_up.keys_and_values(features)
+            lam = self.initial_posterior.expand(features.shape[0], self.settings.K, -1)  # line 6
+            lams = []
+            for _ in range(self.settings.L):
+                z = sample(*self._gaussian(lam), generator)  # lines 5 and 16
+                lam = self.bottom_up(lam, z, keys, values)  # lines 8-15
+                lams.append(lam)
+        if not learning:
+            lam.requires_grad_()
+        z = sample(*self._gaussian(lam), generator)
+        kl, refinement_prior = self._hierarchical_kl([self._gaussian(lam) for lam in lams], z, generator)
         return BottomUp(lam, z, kl, refinement_prior)
 
     def _hierarchical_kl(
@@ -229,25 +237,34 @@ class EfficientMORL(Model):
 
     # ---- Test time --------------------------------------------------------------------------------------------
 
-    @torch.enable_grad()
     def decompose(self, images: Tensor, inference: EmorlInference, generator: torch.Generator) -> Decomposition:
-        I, batch = inference.refinement_steps, inference.reference_batch
+        *_, refined = self.refinements(images, inference, generator)
+        return refined
+
+    @torch.enable_grad()
+    def refinements(
+        self, images: Tensor, inference: EmorlInference, generator: torch.Generator
+    ) -> Iterator[Decomposition]:
+        """The decomposition after i = 0 ... I refinement steps."""
+        I = inference.refinement_steps
         beta = self.geco.weight(torch.iinfo(torch.int64).max)
+        decoded: tuple[Tensor, Tensor]
 
         def decode(z: Tensor, i: int) -> tuple[Tensor, Tensor]:
-            if i == I:  # nothing follows that would be refined
-                with torch.no_grad():
-                    return self._nll(z, images), torch.zeros_like(z)
+            nonlocal decoded
             z = z.detach().requires_grad_()
-            nll = self._nll(z, images)
-            (gradient,) = torch.autograd.grad(nll.sum(), z)
+            with torch.set_grad_enabled(i < I):  # nothing follows the last that would be refined
+                decoded = self.decoder(z)
+                nll = self._nll(images, *decoded)
+            gradient = torch.autograd.grad(nll.sum(), z)[0] if i < I else torch.zeros_like(z)
             return nll.detach(), gradient
 
-        *_, q = self._infer(images, I, beta, batch, generator, decode)
-        colours, masks = self.decode(q.z.detach())
-        reconstruction = (masks[:, :, None] * colours).sum(1)
-        scalars = {"nll": q.nll, "kl": q.kl.detach()}
-        return Decomposition(masks, colours, q.z.detach(), reconstruction, scalars)
+        for q in self._infer(images, I, beta, inference.reference_batch, generator, decode, learning=False):
+            colours, logits = (part.detach() for part in decoded)
+            masks = logits.softmax(1)
+            reconstruction = (masks * colours).sum(1)
+            scalars = {"nll": q.nll, "kl": q.kl.detach()}
+            yield Decomposition(masks[:, :, 0], colours, q.z.detach(), reconstruction, scalars)
 
     @torch.no_grad()
     def decode(self, latents: Tensor) -> tuple[Tensor, Tensor]:
@@ -256,8 +273,7 @@ class EfficientMORL(Model):
 
     # ---- Small things -----------------------------------------------------------------------------------------
 
-    def _nll(self, z: Tensor, images: Tensor) -> Tensor:
-        colours, logits = self.decoder(z)
+    def _nll(self, images: Tensor, colours: Tensor, logits: Tensor) -> Tensor:
         likelihood = gaussian_nll if self.settings.likelihood == "gaussian" else mixture_nll
         return likelihood(images, colours, logits.log_softmax(1), self.settings.sigma)
 

@@ -10,7 +10,7 @@ from torch import Tensor
 from emorl.models import Model
 from emorl.provenance import ROOT
 
-WORTHWHILE_STEPS = 10_000  # compiling takes one to three minutes on a CPU core and saves a third of a step and more
+WORTHWHILE_STEPS = 10_000  # compiling takes one to three minutes on a CPU core; docs/performance.md says what it saves
 
 
 def compiled(build: Callable[[], Model], batch: Tensor, setting: str, steps: int) -> tuple[Model, bool]:

@@ -38,7 +38,7 @@ def naive_loss(model: EfficientMORL, images: torch.Tensor, generator: torch.Gene
     nlls = []
 
     def decode(z, i):
-        nll = model._nll(z, images)
+        nll = model._nll(images, *model.decoder(z))
         nlls.append(nll)
         return nll.detach(), torch.autograd.grad(nll.sum(), z, retain_graph=True)[0].detach()
 
