@@ -1,7 +1,8 @@
 # EfficientMORL, reproduced: one target per artifact of the paper.
 #
 #   snakemake --cores all reproduce_table1                         the default scale, demo
-#   snakemake --cores all reproduce_table1 --config scale=paper    the paper's exact setting
+#   snakemake --cores all reproduce_all                            every table, figure and verdict
+#   snakemake --cores all reproduce_fig7 --config scale=paper      the paper's exact setting
 #   snakemake --cores all prepare_data                             the scale's data sets alone
 #   ... --config datasets=tetrominoes models=emorl seeds=3         a part of it
 from snakemake.utils import min_version
@@ -16,19 +17,25 @@ include: "workflow/rules/report.smk"
 
 
 localrules:
+    reproduce,
     prepare_data,
-    reproduce_table1,
+    page,
 
 
-rule reproduce_table1:
+rule reproduce:
     default_target: True
     input:
-        # The evaluations stand here as well, so that a missing run is noticed even beside an old table.
-        evaluations=EVALUATIONS,
-        table=TABLE1,
-        figure=DECOMPOSITIONS,
-        tracked=f"{REPORT}/.tracked",
-        done=DONE,
+        target_files("table1"),
+
+
+for target in TARGETS:
+
+    rule:
+        name:
+            f"reproduce_{target}"
+        input:
+            target_files(target),
+        localrule: True
 
 
 rule prepare_data:
@@ -37,4 +44,4 @@ rule prepare_data:
 
 
 onsuccess:
-    print(Path(f"{REPORT}/table1.txt").read_text() if Path(TABLE1_MADE).exists() else "")
+    print(closing_words())

@@ -30,6 +30,7 @@ Dataset = Annotated[str, typer.Option(help="Name of the data set.")]
 Model = Annotated[str, typer.Option(help="Name of the model.")]
 Variant = Annotated[str, typer.Option(help="Variant in params/experiments.yaml.")]
 Seed = Annotated[int, typer.Option(min=0)]
+Plan = Annotated[Path, typer.Option(help="What there is to show, reports/SCALE/plan.json.")]
 Expected = Annotated[Path | None, typer.Option(help="Path the caller expects; refused if the code has changed since.")]
 
 
@@ -81,7 +82,6 @@ def train(
     scale: Scale, dataset: Dataset, model: Model, seed: Seed, variant: Variant = "base", expect: Expected = None,
     threads: Annotated[int, typer.Option(min=1, help="CPU threads.")] = 1,
     checkpoint_seconds: Annotated[float, typer.Option(help="Seconds between checkpoints.")] = 20.0,
-    plan: Annotated[Path | None, typer.Option(help="Plan that this run is part of, for the progress line.")] = None,
 ) -> None:  # fmt: skip
     """Train one run, or resume it; does nothing if it is finished. Exit status 3: diverged, recorded as failed.
 
@@ -98,7 +98,7 @@ def train(
     torch.set_num_threads(threads)
     run = _run(scale, dataset, model, variant, seed)
     _check_expected(expect, run.folder)
-    line = ProgressLine(f"{dataset}/{model}/{variant} seed {seed}", _position(plan, run))
+    line = ProgressLine(f"{dataset}/{model}/{variant} seed {seed}")
     with processes.joined(), live_mirror(run):
         try:
             manifest = train_run(training_job(run), line.update, checkpoint_seconds)
@@ -114,34 +114,100 @@ def train(
 def evaluate(
     scale: Scale, dataset: Dataset, model: Model, seed: Seed, variant: Variant = "base", expect: Expected = None,
     threads: Annotated[int, typer.Option(min=1, help="CPU threads.")] = 1,
+    what: Annotated[str, typer.Option(help="Name of the evaluation.")] = "decomposition",
 ) -> None:  # fmt: skip
-    """Score a finished run on held-out images; a failed run gets a file that says so."""
+    """Evaluate a finished run on held-out images; a failed run gets a file that says so."""
     import torch
 
+    from emorl.evaluation import EVALUATIONS
     from emorl.steps import evaluate_run
 
+    if what not in EVALUATIONS:
+        raise UserError(f"--what {what}: there is no such evaluation; there are {', '.join(EVALUATIONS)}")
     torch.set_num_threads(threads)
     run = _run(scale, dataset, model, variant, seed)
-    _check_expected(expect, run.evaluation_path)
-    evaluate_run(run)
+    _check_expected(expect, run.evaluation_path(what))
+    evaluate_run(run, what)
 
 
 @app.command()
-def table1(plan: Annotated[Path, typer.Option(help="The runs to show, reports/SCALE/plan.json.")]) -> None:
-    """Gather Table 1 from evaluated runs, write it in four forms and print it."""
-    from emorl.reporting.table1 import write_table1
-
-    print(write_table1(read_json(plan), ROOT / plan.parent, ROOT))
-
-
-@app.command()
-def decompositions(
-    plan: Annotated[Path, typer.Option(help="The runs to show, reports/SCALE/plan.json.")],
+def draw(
+    artifact: Annotated[str, typer.Argument(help="A name in params/experiments.yaml, such as table1 or fig3.")],
+    plan: Plan,
+    benchmark: Annotated[Path | None, typer.Option(help="CSV of benchmarks.figure10, for Figures 10 and 22.")] = None,
 ) -> None:
-    """Draw example decompositions of each model and data set."""
-    from emorl.reporting.decompositions import draw_decompositions
+    """Make one table or figure from evaluated runs, with the CSV of its numbers."""
+    from emorl.reporting.artifacts import make_artifact
+    from emorl.reporting.claims import load_claims, paper_values
 
-    draw_decompositions(read_json(plan), ROOT / plan.parent, ROOT)
+    paper = paper_values(load_claims(), artifact)
+    make_artifact(artifact, read_json(plan), ROOT / plan.parent, ROOT, paper, benchmark)
+
+
+@app.command()
+def claims(plan: Plan) -> None:
+    """Judge the paper's claims by the artifacts that are there, and print the verdicts."""
+    from emorl.reporting.claims import as_text
+    from emorl.reporting.report import write_claims
+
+    print(as_text(write_claims(read_json(plan), ROOT / plan.parent)))
+
+
+@app.command()
+def report(plan: Plan) -> None:
+    """Gather every artifact that is there into one page, reports/SCALE/index.html."""
+    from emorl.reporting.report import write_report
+
+    print(f"Report: {write_report(read_json(plan), ROOT / plan.parent, ROOT).relative_to(ROOT)}")
+
+
+@app.command()
+def why(
+    cell: Annotated[str, typer.Argument(help='Table, data set and model: "table1 tetrominoes emorl".')],
+    scale: Scale = "demo",
+) -> None:
+    """Where a table's cell comes from: its seeds, runs, data and code, and how to make one again."""
+    from emorl.reporting.trace import explain
+
+    print(explain(cell, scale, ROOT))
+
+
+@app.command()
+def verify(scale: Scale = "demo") -> None:
+    """Walk from every table's cell to runs, data and code; exit status 1 if something no longer matches."""
+    from emorl.reporting.trace import mismatches
+
+    found = mismatches(scale, ROOT)
+    for sentence in found:
+        print(sentence)
+    if found:
+        raise typer.Exit(1)
+    print(f"reports/{scale}: every number matches its runs, data and code")
+
+
+@app.command()
+def plan(
+    target: Annotated[str, typer.Argument(help="table1, fig3, ... or all.")],
+    scale: Scale = "demo",
+    budget_hours: Annotated[float | None, typer.Option(help="Exit with status 1 if it would take longer.")] = None,
+) -> None:
+    """What a target needs: runs done and to do, hours with an interval, disk; nothing is started."""
+    from emorl.costs import as_text, estimate, within
+    from emorl.plan import make_plan
+    from emorl.reporting.claims import load_claims, powers
+
+    planned = make_plan(scale, {})
+    if target not in planned["targets"]:
+        raise UserError(f"there is no target {target!r}: there are {', '.join(planned['targets'])}")
+    costs = estimate(planned, target, ROOT)
+    print(as_text(costs))
+    chances = powers(load_claims(), {name: planned["artifacts"][name] for name in planned["targets"][target]})
+    if chances:
+        print("\nProbability that the claims will be decided, if the paper is right:")
+    for claim, seeds, chance in chances:
+        print(f"  {claim:44} {seeds:2} seeds  {chance:.2f}")
+    if budget_hours is not None and not within(costs, budget_hours):
+        raise UserError(f"reproduce_{target} would take longer than --budget-hours {budget_hours:g}")
 
 
 @app.command()
@@ -194,7 +260,8 @@ def sync(
     from emorl.tracking import sync_report
 
     if plan:
-        found = [ROOT / run["folder"] for run in read_json(plan)["runs"]]
+        folders = [ROOT / run["folder"] for run in read_json(plan)["runs"]]
+        found = [folder for folder in folders if (folder / "run.json").exists()]
     else:
         found = run_dirs or sorted(path.parent for path in (ROOT / "runs").glob("*/*/*/seed*/run.json"))
     missed = sync_runs([path.resolve() for path in found], ROOT)
@@ -225,10 +292,3 @@ def _run(scale: str, dataset: str, model: str, variant: str, seed: int) -> "runs
 def _check_expected(expected: Path | None, actual: Path) -> None:
     if expected is not None and expected != actual:
         raise UserError(f"{expected} was planned, but code or params/ have changed since: it would now be {actual}")
-
-
-def _position(plan: Path | None, run: "runs.Run") -> str:
-    if plan is None:
-        return ""
-    folders = [entry["folder"] for entry in read_json(plan)["runs"]]
-    return f"run {folders.index(str(run.folder)) + 1}/{len(folders)} "

@@ -17,14 +17,18 @@ from pydantic import AfterValidator, BeforeValidator, Field, ValidationError, cr
 from emorl.data import data_set, data_sets
 from emorl.data.settings import DataSettings
 from emorl.errors import UserError
+from emorl.evaluation import EVALUATIONS
 from emorl.evaluation.settings import EvaluationSettings
 from emorl.models import model_class, model_names
 from emorl.provenance import ROOT
+from emorl.reporting import DRAWINGS
 from emorl.settings import Settings
 from emorl.training.settings import TrainingSettings
 
 PARAMS = ROOT / "params"
 EXPERIMENTS = PARAMS / "experiments.yaml"
+CLAIMS = PARAMS / "claims.yaml"
+NOT_SCALES = ("experiments", "claims")
 
 
 def _seed_list(value: Any) -> Any:
@@ -49,6 +53,26 @@ ModelName = Annotated[str, AfterValidator(_known_model)]
 Seeds = Annotated[list[Annotated[int, Field(ge=0)]], BeforeValidator(_seed_list), Field(min_length=1)]
 
 
+class VariantSettings(Settings):
+    """Changes to a model's block: values to be put in, anything else stays."""
+
+    model: dict[str, Any] = Field({})
+    training: dict[str, Any] = Field({})
+    inference: dict[str, Any] = Field({})
+    seeds: Seeds | None = None
+
+
+class BenchmarkSettings(Settings):
+    """Figures 10 and 22, measured on the machine that makes them."""
+
+    sizes: list[Annotated[int, Field(ge=16, multiple_of=16)]] = Field(min_length=1)
+    """Image sizes in pixels."""
+    batch: int = Field(ge=1)
+    repetitions: int = Field(ge=1)
+    budget_gb: float = Field(gt=0)
+    """Memory that the largest batch is reckoned for."""
+
+
 class ScaleSettings(Settings):
     """A file params/SCALE.yaml. `models` is added by `scale_class`, from the registered models."""
 
@@ -57,35 +81,56 @@ class ScaleSettings(Settings):
     seeds: Seeds
     """Seeds of every run, unless its block has its own: a list, or how many, counted from 0."""
     evaluation: EvaluationSettings
+    benchmark: BenchmarkSettings
+    variants: dict[str, VariantSettings] = Field({})
+    """How this scale trains the variants of params/experiments.yaml: their lengths, seeds, and what they start from."""
     datasets: dict[DataSetName, DataSettings]
     """Data sets by name."""
 
 
-class PaperValue(Settings):
-    mean: float
-    """As printed in the paper."""
-    std: float
-    seeds: int
+class SeriesSettings(Settings):
+    """Runs that an artifact shows: each model on each data set in each variant."""
 
-
-class TableSettings(Settings):
-    caption: str
     models: list[ModelName]
-    """Rows."""
     datasets: list[DataSetName]
-    """Columns."""
-    variant: str
-    """Which variant of each model."""
-    paper: dict[ModelName, dict[DataSetName, PaperValue]]
-    """ARI x 100 in the paper's table."""
+    variants: list[str] = Field(["base"])
+    evaluation: Literal[("training", *EVALUATIONS)] = "decomposition"
+    """What of these runs is shown: their evaluation of this name, or the metrics of their training."""
+    label: str | None = None
+    """Name of the series in the artifact; else the model's title."""
+    at: float | None = None
+    """Value of what the artifact varies from series to series."""
+
+
+class ColumnSettings(Settings):
+    title: str
+    factor: float
+    """The metric is multiplied by this."""
+    digits: int
+    """After the decimal point."""
+
+
+class ArtifactSettings(Settings):
+    """A table or figure of the paper, or one beyond it."""
+
+    title: str
+    caption: str
+    draw: Literal[tuple(DRAWINGS)]
+    """How it is drawn."""
+    metrics: dict[str, ColumnSettings] = Field({})
+    """A table's columns, by metric."""
+    images: list[int] | None = None
+    """Which of the example images are shown, or of the image sizes timed; null: all."""
+    series: list[SeriesSettings] = Field([])
 
 
 class ExperimentSettings(Settings):
     """The file params/experiments.yaml."""
 
-    variants: dict[str, dict[Literal["model", "training"], dict[str, Any]]]
-    """Named changes to a model's block; `base` changes nothing."""
-    table1: TableSettings
+    variants: dict[str, VariantSettings]
+    """Named changes to a model's block, at every scale; `base` changes nothing."""
+    artifacts: dict[str, ArtifactSettings]
+    """By the name of the target, reproduce_NAME."""
 
 
 @cache
@@ -113,8 +158,8 @@ def scale_class() -> type[ScaleSettings]:
 def load_scale(name: str) -> ScaleSettings:
     """Read and check params/NAME.yaml. Raises UserError naming the file, the key and what is allowed."""
     path = PARAMS / f"{name}.yaml"
-    if not path.exists() or path == EXPERIMENTS:
-        known = sorted(file.stem for file in PARAMS.glob("*.yaml") if file != EXPERIMENTS)
+    known = sorted(file.stem for file in PARAMS.glob("*.yaml") if file.stem not in NOT_SCALES)
+    if name not in known:
         raise UserError(f"there is no scale '{name}': known are {', '.join(known)} (files in params/)")
     scale = validate(scale_class(), load_yaml(path), path)
     for dataset, settings in scale.datasets.items():
@@ -122,24 +167,41 @@ def load_scale(name: str) -> ScaleSettings:
     for model, blocks in scale.models:
         for dataset, block in blocks.items():
             _check_block(scale, path, model, dataset, block)
+    for variant in scale.variants:
+        if variant not in load_experiments().variants:
+            raise UserError(f"{_shown(path)}: variants: {_unknown_variant(variant, load_experiments())}")
     return scale
 
 
 def load_experiments() -> ExperimentSettings:
-    return validate(ExperimentSettings, load_yaml(EXPERIMENTS), EXPERIMENTS)
+    experiments = validate(ExperimentSettings, load_yaml(EXPERIMENTS), EXPERIMENTS)
+    for name, artifact in experiments.artifacts.items():
+        for variant in [variant for series in artifact.series for variant in series.variants]:
+            if variant not in experiments.variants:
+                raise UserError(f"{_shown(EXPERIMENTS)}: artifacts.{name}: {_unknown_variant(variant, experiments)}")
+    return experiments
 
 
 def block(scale: ScaleSettings, scale_name: str, model: str, dataset: str, variant: str) -> Settings:
-    """The settings of one run, with the variant's changes. Raises UserError where there are none."""
+    """The settings of one run: the model's block, then what the scale does to the variant, then the variant itself.
+
+    Raises UserError where there are none.
+    """
     path = PARAMS / f"{scale_name}.yaml"
     settings = getattr(scale.models, model).get(dataset)
     if settings is None:
         raise UserError(f"{_shown(path)}: models.{model}.{dataset} is missing, but a run of it is asked for")
-    variants = load_experiments().variants
-    if variant not in variants:
-        raise UserError(f"there is no variant '{variant}': known are {', '.join(variants)} (params/experiments.yaml)")
-    changed = _merged(settings.model_dump(), variants[variant])
+    experiments = load_experiments()
+    if variant not in experiments.variants:
+        raise UserError(_unknown_variant(variant, experiments) + f" ({_shown(EXPERIMENTS)})")
+    changed = settings.model_dump()
+    for changes in (scale.variants.get(variant), experiments.variants[variant]):
+        changed = _merged(changed, changes.model_dump(exclude_unset=True) if changes else {})
     return validate(block_class(model), changed, EXPERIMENTS, prefix=f"variants.{variant}.")
+
+
+def _unknown_variant(variant: str, experiments: ExperimentSettings) -> str:
+    return f"there is no variant '{variant}': known are {', '.join(experiments.variants)}"
 
 
 def warnings(scale: ScaleSettings, scale_name: str) -> list[str]:

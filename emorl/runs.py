@@ -90,15 +90,21 @@ class Run:
         group = f"{self.variant}-{self.digest}"
         return Path("runs") / self.dataset / self.model / group / f"seed{self.seed}"
 
-    @property
-    def evaluation_path(self) -> Path:
-        """Per-image results, relative to the project; named by a digest of how they are computed."""
+    def evaluation_path(self, evaluation: str) -> Path:
+        """Results of the evaluation of this name, relative to the project; named by a digest of how they are made."""
         how = {
             "inference": self.settings.inference.model_dump(mode="json"),
-            "evaluation": self.evaluation.model_dump(mode="json"),
-            "code": _code_digest("emorl.evaluation.evaluate"),
+            "settings": self.evaluation.model_dump(mode="json"),
+            "data": self.evaluated_on(evaluation).digest,
+            "code": _code_digest(f"emorl.evaluation.{evaluation}"),
         }
-        return self.folder / "evaluation" / f"{self.evaluation.split}-{_short(how)}.json"
+        return self.folder / "evaluation" / f"{evaluation}-{self.evaluation.split}-{_short(how)}.json"
+
+    def evaluated_on(self, evaluation: str) -> PreparedData:
+        """The data set whose held-out images this evaluation takes: the run's own, but for generalisation."""
+        if evaluation != "generalisation":
+            return self.data
+        return PreparedData("clevr10", config.load_scale(self.scale).datasets["clevr10"])
 
 
 def select_runs(

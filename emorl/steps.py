@@ -5,12 +5,15 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
+from importlib import import_module
+from typing import Any
 
 import torch
 
 from emorl.data.store import describe
 from emorl.errors import UserError
-from emorl.evaluation.evaluate import evaluate
+from emorl.evaluation.job import EvaluationJob
 from emorl.files import read_json, sha256_of_json, write_json
 from emorl.models import Model
 from emorl.provenance import ROOT, environment, repository_state
@@ -43,9 +46,9 @@ def training_job(run: Run) -> engine.Job:
     )
 
 
-def evaluate_run(run: Run) -> None:
+def evaluate_run(run: Run, evaluation: str) -> None:
     """Evaluate a finished run; a failed one gets an evaluation that says so and holds no scores."""
-    folder, out = ROOT / run.folder, ROOT / run.evaluation_path
+    folder, out = ROOT / run.folder, ROOT / run.evaluation_path(evaluation)
     if not (folder / engine.MANIFEST).exists():
         raise UserError(f"{run.folder} has no {engine.MANIFEST}: it has not been trained to its end")
     manifest = read_json(folder / engine.MANIFEST)
@@ -53,26 +56,27 @@ def evaluate_run(run: Run) -> None:
     if manifest["status"] == "failed":
         write_json(out, {"origin": origin, "failed": manifest["error"]})
         return
-    trained, untrained = _trained_model(run), _untrained_model(run)
-    evaluate(
-        trained=trained,
-        untrained=untrained,
+    job = EvaluationJob(
+        build=partial(_trained_model, run),
+        build_untrained=partial(_untrained_model, run),
         inference=run.settings.inference,
         settings=run.evaluation,
-        data=ROOT / run.data.path,
+        data=ROOT / run.evaluated_on(evaluation).path,
         seed=run.seed,
         origin=origin,
         out=out,
     )
+    import_module(f"emorl.evaluation.{evaluation}").evaluate(job)
 
 
-def _untrained_model(run: Run) -> Model:
+def _untrained_model(run: Run, **changes: Any) -> Model:
+    settings = run.settings.model.model_copy(update=changes)
     size, device = run.data.settings.image_size, "cuda" if torch.cuda.is_available() else "cpu"
-    return engine.build_model(run.model, run.settings.model, size, torch.float32, run.seed).to(device)
+    return engine.build_model(run.model, settings, size, torch.float32, run.seed).to(device)
 
 
-def _trained_model(run: Run) -> Model:
-    model = _untrained_model(run)
+def _trained_model(run: Run, **changes: Any) -> Model:
+    model = _untrained_model(run, **changes)
     state = load_checkpoint(ROOT / run.folder / engine.CHECKPOINT, run.digest)
     model.load_state_dict(state["model"])
     return model

@@ -129,17 +129,36 @@ def test_variants_change_what_they_say():
     def digest(variant):
         return runs.select_runs("paper", ["emorl"], ["tetrominoes"], variant, [0])[0]
 
-    base, single = digest("base"), digest("single_gru")
+    base, single = digest("base"), digest("short_single_gru")
     assert single.settings.model == base.settings.model.model_copy(update={"gru": "single"})
+    assert single.settings.training == base.settings.training.model_copy(update={"steps": 50_000})
+    assert single.settings.seeds == list(range(10))
     assert digest("no_geco").settings.model.geco is None
-    assert len({digest(v).digest for v in config.load_experiments().variants if v != "iodine_port"}) == 5
+    variants = [name for name in config.load_experiments().variants if name != "iodine_port"]
+    assert len({digest(name).digest for name in variants}) == len(variants)
+
+
+def test_a_scale_says_how_it_trains_a_variant_and_the_variant_has_the_last_word(params):
+    params(lambda c: c.update(variants={"layers_1": {"model": {"L": 9, "D": 6}, "training": {"steps": 3}}}))
+    settings = config.block(config.load_scale("test"), "test", "emorl", "tetrominoes", "layers_1")
+    assert (settings.model.L, settings.model.D, settings.training.steps) == (1, 6, 3)
+
+
+def test_unknown_variants_are_refused(params, tmp_path):
+    params(lambda c: c.update(variants={"short_": {}}))
+    with pytest.raises(UserError, match=r"params/test\.yaml: variants: there is no variant 'short_': known are base,"):
+        config.load_scale("test")
+    path = tmp_path / "experiments.yaml"
+    path.write_text(path.read_text().replace("variants: [bottom_up_prior], label", "variants: [bottom], label"))
+    with pytest.raises(UserError, match=r"params/experiments\.yaml: artifacts\.table2: there is no variant 'bottom'"):
+        config.load_experiments()
 
 
 def test_a_variant_that_asks_for_nonsense_is_refused(params, tmp_path):
     path = tmp_path / "experiments.yaml"
     path.write_text(path.read_text().replace("gru: single", "gru: triple"))
-    with pytest.raises(UserError, match=r"params/experiments\.yaml: variants\.single_gru\.model\.gru is 'triple'"):
-        config.block(config.load_scale("test"), "test", "emorl", "tetrominoes", "single_gru")
+    with pytest.raises(UserError, match=r"experiments\.yaml: variants\.short_single_gru\.model\.gru is 'triple'"):
+        config.block(config.load_scale("test"), "test", "emorl", "tetrominoes", "short_single_gru")
 
 
 def test_paper_scale_is_the_papers_setting():
@@ -155,8 +174,18 @@ def test_paper_scale_is_the_papers_setting():
 ])  # fmt: skip
 def test_selection(selection, seeds):
     plan = make_plan("test", {"models": "emorl", "datasets": "tetrominoes"} | selection)
-    assert [run["seed"] for run in plan["runs"]] == seeds
-    assert len({run["folder"].rpartition("/")[0] for run in plan["runs"]}) == 1
+    (series,) = plan["artifacts"]["table1"]["series"]
+    assert [run["seed"] for run in series["runs"]] == seeds
+    assert len({run["folder"].rpartition("/")[0] for run in series["runs"]}) == 1
+
+
+def test_a_run_that_several_artifacts_need_is_planned_once():
+    plan = make_plan("test", {})
+    folders = [run["folder"] for run in plan["runs"]]
+    shown = [s for artifact in plan["artifacts"].values() for s in artifact["series"]]
+    needed = [run["folder"] for series in shown for run in series["runs"]]
+    assert len(folders) == len(set(folders)) < len(needed)
+    assert set(folders) == set(needed)
 
 
 @pytest.mark.parametrize(
@@ -164,8 +193,8 @@ def test_selection(selection, seeds):
 )
 def test_a_cells_own_seeds_stand_until_others_are_asked_for(params, own, asked, seeds):
     params(lambda content: block(content).update(seeds=own))
-    cells = make_plan("test", {"models": "emorl,monet", "datasets": "tetrominoes", "seeds": asked})["table1"]["cells"]
-    chosen = {cell["model"]: [run["seed"] for run in cell["runs"]] for cell in cells}
+    plan = make_plan("test", {"models": "emorl,monet", "datasets": "tetrominoes", "seeds": asked})
+    chosen = {s["model"]: [run["seed"] for run in s["runs"]] for s in plan["artifacts"]["table1"]["series"]}
     assert chosen == {"emorl": seeds, "monet": [0, 1] if asked is None else seeds}
 
 

@@ -59,6 +59,6 @@ def test_a_model_depends_on_its_parts_and_not_on_the_command_line():
         "emorl.cli",
         "emorl.tracking",
         "emorl.config",
-        "emorl.evaluation.evaluate",
+        "emorl.evaluation.decomposition",
         "emorl.data.download",
     }

@@ -1,10 +1,34 @@
-"""Settings of the evaluation, the same for every model."""
+"""Settings of the evaluations, the same for every model."""
 
 from typing import Literal
 
 from pydantic import Field
 
 from emorl.settings import Settings
+
+
+class DisentanglementSettings(Settings):
+    """DCI of matched slots and objects (paper App. E.2, Table 3)."""
+
+    images: int = Field(ge=1)
+    """The first images of the split."""
+    seeds: list[int] = Field(min_length=1)
+    """Seeds of the even splits of the matched objects into training and test; scores are means over them."""
+    trees: int = Field(ge=1)
+    """Boosting stages of each predictor."""
+    minimum_pixels: int = Field(ge=0)
+    """Objects with fewer visible pixels are left out."""
+    minimum_overlap: float = Field(ge=0, le=1)
+    """Matched pairs of object and slot with less intersection over union are left out."""
+
+
+class TraversalSettings(Settings):
+    """Activeness and traversals (section 4.3, Figures 9, 11, 19 to 21)."""
+
+    images: int = Field(ge=1)
+    """The first images of the split; the range of a latent dimension is that over all their slots."""
+    values: int = Field(ge=2)
+    """Equally spaced values that a dimension takes within its range."""
 
 
 class EvaluationSettings(Settings):
@@ -14,3 +38,7 @@ class EvaluationSettings(Settings):
     """Images decomposed at a time; the latent noise is drawn batch by batch."""
     examples: int = Field(ge=1)
     """Decompositions kept for the figures: the first images of the split."""
+    refinement_steps: int = Field(ge=0)
+    """Test-time refinement is varied from 0 to this (Figures 7 and 14)."""
+    disentanglement: DisentanglementSettings
+    traversal: TraversalSettings

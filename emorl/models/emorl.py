@@ -94,9 +94,19 @@ class EmorlInference(Settings):
 
 
 @dataclass
-class BottomUp:
-    """Stage 1's outcome: the top layer's λ, z and KL, and the prior that refinement's KL uses (None: N(0, I))."""
+class Layer:
+    """q(z^l | x, z^{l-1}): λ^l, a sample z^l, and the attention α (B, K, N) that z^{l-1} pays to the pixels."""
 
+    lam: Tensor
+    z: Tensor
+    attention: Tensor
+
+
+@dataclass
+class BottomUp:
+    """Stage 1's outcome: its layers, the top one's λ, z and KL, and refinement's prior (None: N(0, I))."""
+
+    layers: list[Layer]
     lam: Tensor
     z: Tensor
     kl: Tensor
@@ -169,19 +179,21 @@ class EfficientMORL(Model):
     # ---- Algorithm 1 ------------------------------------------------------------------------------------------
 
     def _infer(
-        self,
-        images: Tensor,
-        I: int,
-        beta: Tensor,
-        reference_batch: int,
-        generator: torch.Generator,
-        decode: Decode,
-        learning: bool = True,
+        self, images: Tensor, I: int, beta: Tensor, reference_batch: int, generator: torch.Generator, decode: Decode
     ) -> Iterator[InferenceStep]:
-        """Yield the posterior after i = 0 ... I refinement steps, differentiable in the weights if `learning`."""
+        """Yield the posterior after i = 0 ... I refinement steps, differentiable in the weights."""
+        stage_1 = self._stage_1(images, generator)
+        yield from self._stage_2(stage_1, I, beta, reference_batch, generator, decode)
+
+    def _stage_1(self, images: Tensor, generator: torch.Generator, learning: bool = True) -> BottomUp:
         with torch.set_grad_enabled(learning):
-            features = self.encoder(2 * images - 1)
-        stage_1 = self._bottom_up_inference(features, generator, learning)  # lines 2-18
+            features = self.encoder(2 * images - 1)  # lines 2-3
+        return self._bottom_up_inference(features, generator, learning)  # lines 4-18
+
+    def _stage_2(
+        self, stage_1: BottomUp, I: int, beta: Tensor, reference_batch: int, generator: torch.Generator, decode: Decode
+    ) -> Iterator[InferenceStep]:
+        """Refinement of the top layer's posterior (lines 19-27)."""
         lam, z, kl, hidden = stage_1.lam, stage_1.z, stage_1.kl, None
         gradient_lam, norm = None, None
         for i in range(I + 1):
@@ -201,21 +213,23 @@ class EfficientMORL(Model):
     def _bottom_up_inference(self, features: Tensor, generator: torch.Generator, learning: bool = True) -> BottomUp:
         """Stage 1: attention assigns pixels to slots over L layers; features (B, N, C).
 
-        At test time (not `learning`) λ^L alone is differentiated, for line 22, so nothing before it is kept.
+        At test time (not `learning`) λ^L alone is differentiated, for line 22, so no graph before it is kept.
         """
         with torch.set_grad_enabled(learning):
             keys, values = self.bottom_up.keys_and_values(features)
             lam = self.initial_posterior.expand(features.shape[0], self.settings.K, -1)  # line 6
-            lams = []
+            lams, zs, attentions = [], [], []
             for _ in range(self.settings.L):
-                z = sample(*self._gaussian(lam), generator)  # lines 5 and 16
-                lam = self.bottom_up(lam, z, keys, values)  # lines 8-15
+                zs.append(sample(*self._gaussian(lam), generator))  # lines 5 and 16
+                lam, attention = self.bottom_up(lam, zs[-1], keys, values)  # lines 8-15
                 lams.append(lam)
+                attentions.append(attention)
         if not learning:
             lam.requires_grad_()
         z = sample(*self._gaussian(lam), generator)
         kl, refinement_prior = self._hierarchical_kl([self._gaussian(lam) for lam in lams], z, generator)
-        return BottomUp(lam, z, kl, refinement_prior)
+        layers = [Layer(*layer) for layer in zip(lams, [*zs, z][1:], attentions, strict=True)]  # without z^0
+        return BottomUp(layers, lam, z, kl, refinement_prior)
 
     def _hierarchical_kl(
         self, posteriors: list[Gaussian], z: Tensor, generator: torch.Generator
@@ -246,6 +260,28 @@ class EfficientMORL(Model):
         self, images: Tensor, inference: EmorlInference, generator: torch.Generator
     ) -> Iterator[Decomposition]:
         """The decomposition after i = 0 ... I refinement steps."""
+        yield from self._refined(images, self._stage_1(images, generator, learning=False), inference, generator)
+
+    @torch.enable_grad()
+    def layers(self, images: Tensor, inference: EmorlInference, generator: torch.Generator) -> Iterator[Decomposition]:
+        """The decompositions by one pass of inference: by z^1 ... z^L of the bottom-up layers, then the refined one.
+
+        Those of the layers have attention, and the scalar `kl_from_initial`: KL(q(z^l | x, z^{l-1}) ‖ q(z^0)) in nats,
+        about 0 where a layer has not moved from the initial posterior (App. D).
+        """
+        stage_1 = self._stage_1(images, generator, learning=False)
+        for layer in stage_1.layers:
+            with torch.no_grad():
+                kl = kl_divergence(*self._gaussian(layer.lam), *self._gaussian(self.initial_posterior))
+                decoded = self.decoder(layer.z)
+            attention = layer.attention.unflatten(-1, images.shape[2:])
+            yield self._decomposition(decoded, layer.lam, layer.z, {"kl_from_initial": kl}, attention)
+        *_, refined = self._refined(images, stage_1, inference, generator)
+        yield refined
+
+    def _refined(
+        self, images: Tensor, stage_1: BottomUp, inference: EmorlInference, generator: torch.Generator
+    ) -> Iterator[Decomposition]:
         I = inference.refinement_steps
         beta = self.geco.weight(torch.iinfo(torch.int64).max)
         decoded: tuple[Tensor, Tensor]
@@ -259,12 +295,21 @@ class EfficientMORL(Model):
             gradient = torch.autograd.grad(nll.sum(), z)[0] if i < I else torch.zeros_like(z)
             return nll.detach(), gradient
 
-        for q in self._infer(images, I, beta, inference.reference_batch, generator, decode, learning=False):
-            colours, logits = (part.detach() for part in decoded)
-            masks = logits.softmax(1)
-            reconstruction = (masks * colours).sum(1)
-            scalars = {"nll": q.nll, "kl": q.kl.detach()}
-            yield Decomposition(masks[:, :, 0], colours, q.z.detach(), reconstruction, scalars)
+        for q in self._stage_2(stage_1, I, beta, inference.reference_batch, generator, decode):
+            yield self._decomposition(decoded, q.lam, q.z, {"nll": q.nll, "kl": q.kl.detach()})
+
+    def _decomposition(
+        self,
+        decoded: tuple[Tensor, Tensor],
+        lam: Tensor,
+        z: Tensor,
+        scalars: dict[str, Tensor],
+        attention: Tensor | None = None,
+    ) -> Decomposition:
+        colours, logits = (part.detach() for part in decoded)
+        masks, (mean, _) = logits.softmax(1), self._gaussian(lam.detach())
+        reconstruction = (masks * colours).sum(1)
+        return Decomposition(masks[:, :, 0], colours, z.detach(), reconstruction, scalars, mean, attention)
 
     @torch.no_grad()
     def decode(self, latents: Tensor) -> tuple[Tensor, Tensor]:
@@ -333,13 +378,13 @@ class BottomUpLayer(nn.Module):
     def keys_and_values(self, features: Tensor) -> tuple[Tensor, Tensor]:
         return self.key(features), self.value(features)
 
-    def forward(self, lam: Tensor, z: Tensor, keys: Tensor, values: Tensor) -> Tensor:
-        """lam (B, K, 2D), z (B, K, D), keys and values (B, N, D) -> λ^l (B, K, 2D)."""
-        theta, _ = slot_attention(self.query(self.norm_slots(z)), keys, values)
+    def forward(self, lam: Tensor, z: Tensor, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
+        """lam (B, K, 2D), z (B, K, D), keys and values (B, N, D) -> λ^l (B, K, 2D) and the attention (B, K, N)."""
+        theta, attention = slot_attention(self.query(self.norm_slots(z)), keys, values)
         mean, s = self.gru(theta, lam).chunk(2, -1)
         mean = mean + self.mlp_mean(self.norm_mean(mean))
         s = s + self.mlp_s(self.norm_s(s))
-        return torch.cat((mean, s), -1)
+        return torch.cat((mean, s), -1), attention
 
 
 class PriorNetwork(nn.Module):

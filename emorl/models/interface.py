@@ -1,12 +1,14 @@
 """What every model is to the rest of the project: training, evaluation and figures know only this."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 
+from emorl.errors import UserError
 from emorl.settings import Settings
 
 
@@ -24,6 +26,10 @@ class Decomposition:
     """(B, 3, H, W), in [0, 1]."""
     scalars: dict[str, Tensor] = field(default_factory=dict)
     """Per-image values (B,) that this model can give: `nll` and `kl` in nats, where it has them."""
+    means: Tensor | None = None
+    """(B, K, D): the posterior's mean, of a model that gives it and whose latents are samples of the posterior."""
+    attention: Tensor | None = None
+    """(B, K, H, W), summing to one over K: which slot looked at a pixel, of a model that can show it."""
 
 
 class Model(nn.Module, ABC):
@@ -57,6 +63,16 @@ class Model(nn.Module, ABC):
     @abstractmethod
     def decode(self, latents: Tensor) -> tuple[Tensor, Tensor]:
         """latents (B, K, D) -> colours (B, K, 3, H, W) and masks (B, K, H, W) summing to one over K."""
+
+    def refinements(self, images: Tensor, inference: Settings, generator: torch.Generator) -> Iterator[Decomposition]:
+        """The decomposition after 0, 1, ... refinement steps. Raises UserError: few models have any to show."""
+        raise UserError(
+            f"{self.title} does not give its decomposition after each refinement step, as EfficientMORL does"
+        )
+
+    def layers(self, images: Tensor, inference: Settings, generator: torch.Generator) -> Iterator[Decomposition]:
+        """The decomposition by each layer's latents, then the final one. Raises UserError: few models have layers."""
+        raise UserError(f"{self.title} has no layers of latents to decompose an image by, as EfficientMORL has")
 
     @classmethod
     def check(cls, settings: Settings, image_size: int) -> list[str]:

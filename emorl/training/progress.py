@@ -8,10 +8,10 @@ SECONDS_BETWEEN_LINES = 15.0
 
 
 class ProgressLine:
-    """Prints "[run 1/2 tetrominoes/emorl/base seed 0] step 1200/8000 9.8/s 11m35s left nll -1021 kl 35"."""
+    """Prints "[tetrominoes/emorl/base seed 0] step 1200/8000 9.8/s 11m35s left nll -1021 kl 35"."""
 
-    def __init__(self, name: str, position: str) -> None:
-        self._prefix = f"[{position}{name}]"
+    def __init__(self, name: str) -> None:
+        self._prefix = f"[{name}]"
         self._last_line = -SECONDS_BETWEEN_LINES
 
     def update(self, progress: Progress) -> None:

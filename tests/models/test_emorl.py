@@ -136,6 +136,51 @@ def test_masks_sum_to_one():
     torch.testing.assert_close(result.masks.sum(1), torch.ones(2, SIZE, SIZE))
 
 
+def test_refinements_end_where_decompositions_with_fewer_steps_do():
+    model, images = build(), some_images()
+    inference = [model.Inference(refinement_steps=I, reference_batch=1) for I in range(3)]
+    steps = list(model.refinements(images, inference[2], torch.Generator().manual_seed(3)))
+    assert len(steps) == 3
+    for step, fewer in zip(steps, inference, strict=True):
+        expected = model.decompose(images, fewer, torch.Generator().manual_seed(3))
+        torch.testing.assert_close(step.masks, expected.masks)
+        torch.testing.assert_close(step.scalars["kl"], expected.scalars["kl"])
+
+
+def test_layers_lead_to_the_refined_decomposition():
+    """z^L is what refinement starts from, and looking at the layers draws no other noise."""
+    model, images = build(L=3), some_images()
+    inference = model.Inference(refinement_steps=2, reference_batch=1)
+    *layers, refined = model.layers(images, inference, torch.Generator().manual_seed(3))
+    unrefined, *_, expected = model.refinements(images, inference, torch.Generator().manual_seed(3))
+
+    assert len(layers) == 3
+    torch.testing.assert_close(layers[-1].latents, unrefined.latents)
+    torch.testing.assert_close(layers[-1].masks, unrefined.masks)
+    torch.testing.assert_close(refined.masks, expected.masks)
+    for layer in layers:
+        torch.testing.assert_close(layer.attention.sum(1), torch.ones(2, SIZE, SIZE))
+        assert not layer.latents.requires_grad
+
+
+def test_a_layers_distance_from_the_initial_posterior_is_pytorchs_kl():
+    model, images = build(), some_images()
+    inference = model.Inference(refinement_steps=0, reference_batch=1)
+    *layers, _ = model.layers(images, inference, torch.Generator().manual_seed(3))
+    initial = torch.distributions.Normal(*model._gaussian(model.initial_posterior.detach()))
+    for found, layer in zip(layers, model._stage_1(images, torch.Generator().manual_seed(3)).layers, strict=True):
+        posterior = torch.distributions.Normal(*model._gaussian(layer.lam))
+        expected = torch.distributions.kl_divergence(posterior, initial).sum((1, 2))
+        torch.testing.assert_close(found.scalars["kl_from_initial"], expected, rtol=1e-4, atol=1e-4)
+
+
+def test_without_noise_latents_are_the_posteriors_means(monkeypatch):
+    monkeypatch.setattr(latents, "standard_normal", lambda like, generator: torch.zeros_like(like))
+    model, inference = build(), EfficientMORL.Inference(refinement_steps=1, reference_batch=1)
+    for result in model.layers(some_images(), inference, torch.Generator()):
+        torch.testing.assert_close(result.means, result.latents)
+
+
 def test_the_batch_size_does_not_change_the_refinement(monkeypatch):
     """The refinement gradient is normalised by the reference batch, not by the batch at hand."""
     draw = latents.standard_normal

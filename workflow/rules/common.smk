@@ -7,6 +7,7 @@ sys.path.insert(0, workflow.basedir)  # this checkout's package, whatever is ins
 from emorl import config as settings
 from emorl import plan as plans
 from emorl.errors import UserError
+from emorl.files import sha256_of_json
 
 KNOWN_OPTIONS = ("scale", "datasets", "models", "seeds")
 
@@ -23,22 +24,63 @@ except UserError as error:
 
 PLAN_FILE = str(plans.write_plan(PLAN))
 REPORT = f"reports/{SCALE}"
-RUNS = PLAN["runs"]
-EVALUATIONS = [run["evaluation"] for run in RUNS]
+RUNS = {run["folder"]: run for run in PLAN["runs"]}
 DATA = PLAN["data"]
-DATA_FILES = [path for files in DATA.values() for path in files.values()]
-MANIFESTS = [f"{run['folder']}/manifest.json" for run in RUNS]
-# What is there already. The target names it, or else Snakemake (9.27) plans nothing behind a step that is made again,
-# by force or because it was cut short, if what it makes is there and `ancient` to the steps that use it.
-DONE = [path for path in DATA_FILES + MANIFESTS if Path(path).exists()]
-# Markers that name the plan a result was made for: made for another one, it is made again, whatever time stamps say.
-TABLE1_MADE = f"{REPORT}/.table1-{plans.digest(PLAN)}"
-DECOMPOSITIONS_MADE = f"{REPORT}/.decompositions-{plans.digest(PLAN)}"
-TABLE1 = [f"{REPORT}/table1.{ending}" for ending in ("csv", "md", "html", "png", "json", "txt")] + [TABLE1_MADE]
-PICTURES = [
-    f"{REPORT}/decompositions-{name}.png" for name in dict.fromkeys(cell["dataset"] for cell in PLAN["table1"]["cells"])
-]
-DECOMPOSITIONS = [*PICTURES, DECOMPOSITIONS_MADE]
+ARTIFACTS = PLAN["artifacts"]
+TARGETS = PLAN["targets"]
+SHOWN = TARGETS["all"]
+# Markers name what a result was made for: made for something else, it is made again, whatever time stamps say.
+MARKERS = {name: f"{REPORT}/.{name}-{artifact['digest']}" for name, artifact in ARTIFACTS.items()}
+BENCHMARK = f"{REPORT}/benchmark.csv"
+
+
+def is_timed(name):
+    return ARTIFACTS[name]["draw"].startswith("timings")
+
+
+def evaluations_of(name):
+    """The files that an artifact's measures are read from."""
+    return [run["file"] for series in ARTIFACTS[name]["series"] for run in series["runs"]]
+
+
+def there_already(names):
+    """What artifacts need and is there. Their target names it, or else Snakemake (9.27) plans nothing behind a step that
+    is made again, by force or because it was cut short, if what it makes is there and `ancient` to the steps that use it.
+    """
+    folders = {run["folder"] for name in names for series in ARTIFACTS[name]["series"] for run in series["runs"]}
+    evaluated = [evaluation["data"] for folder in folders for evaluation in RUNS[folder]["evaluations"].values()]
+    datasets = {RUNS[folder]["dataset"] for folder in folders} | set(evaluated)
+    files = [path for dataset in datasets for path in DATA[dataset].values()]
+    return [path for path in files + [f"{folder}/manifest.json" for folder in folders] if Path(path).exists()]
+
+
+def evaluated_on(wildcards):
+    """The data set whose held-out images an evaluation takes."""
+    folder = "runs/{0.dataset}/{0.model}/{0.variant}-{0.digest}/seed{0.seed}".format(wildcards)
+    return RUNS[folder]["evaluations"][wildcards.evaluation]["data"]
+
+
+def outputs_of(name):
+    endings = ["csv", "md", "txt", "json"] if ARTIFACTS[name]["draw"] == "table" else ["csv"]
+    return [f"{REPORT}/{name}.{ending}" for ending in endings]
+
+
+def target_files(target):
+    """All that a target asks for. Evaluations are named as well, so that a missing run is noticed even beside an old
+    table."""
+    names = TARGETS[target]
+    digest = sha256_of_json([ARTIFACTS[name]["digest"] for name in names])[:10]
+    evaluations = [path for name in names for path in evaluations_of(name)]
+    made = [path for name in names for path in [MARKERS[name], f"{REPORT}/{name}.png", *outputs_of(name)]]
+    return [*evaluations, *there_already(names), *made, f"{REPORT}/.page-{target}-{digest}"]
+
+
+def closing_words():
+    """The table, if this run was about it, and where the report is."""
+    shown = Path(REPORT) / "table1.txt"
+    texts = [shown.read_text()] if shown.exists() and Path(MARKERS["table1"]).exists() else []
+    page = Path(REPORT) / "index.html"
+    return "\n".join(texts + [f"Report: {page}"] if page.exists() else texts)
 
 
 def scale_of(wildcards, output):
@@ -64,3 +106,4 @@ wildcard_constraints:
     records=r"[\w.-]+\.(tfrecords|json)",
     source="published|processed|replica",
     how="[0-9a-f]+",
+    evaluation="[a-z]+",

@@ -1,64 +1,75 @@
-# Evaluated runs -> tables and figures. The plan is an input: it changes when the selection or the code does. The
-# marker of an older plan goes first, so that there is one marker at most and it tells the truth.
+# Evaluated runs -> tables and figures, one rule each -> verdicts and the page. The marker of an older version goes first,
+# so that there is one marker at most and it tells the truth.
+
+for artifact in SHOWN:
+
+    rule:
+        name:
+            f"draw_{artifact}"
+        input:
+            evaluations_of(artifact),
+            [BENCHMARK] if is_timed(artifact) else [],
+        output:
+            report(
+                f"{REPORT}/{artifact}.png",
+                caption="../report/artifact.rst",
+                category=ARTIFACTS[artifact]["title"].split(",")[0],
+                labels={"shows": ARTIFACTS[artifact]["caption"], "scale": SCALE},
+            ),
+            f"{REPORT}/{artifact}.pdf",
+            outputs_of(artifact),
+            touch(MARKERS[artifact]),
+        log:
+            f"logs/draw/{SCALE}/{artifact}.log",
+        conda:
+            "../../environment.yml"
+        params:
+            artifact=artifact,
+            caption=ARTIFACTS[artifact]["caption"],
+            scale=SCALE,
+            markers=f"{REPORT}/.{artifact}-*",
+            benchmark=f"--benchmark {BENCHMARK}" if is_timed(artifact) else "",
+            plan=PLAN_FILE,
+        shell:
+            "rm -f {params.markers} && python -m emorl draw {params.artifact} --plan {params.plan}"
+            " {params.benchmark} > {log} 2>&1"
 
 
-rule table1:
-    input:
-        plan=PLAN_FILE,
-        evaluations=EVALUATIONS,
+rule benchmark:
+    # Figures 10 and 22: timed with nothing else running beside.
     output:
-        report(
-            multiext(f"{REPORT}/table1", ".html", ".png"),
-            caption="../report/table1.rst",
-            category="Table 1",
-            labels={"scale": SCALE},
-        ),
-        multiext(f"{REPORT}/table1", ".csv", ".md", ".json", ".txt"),
-        f"{REPORT}/metrics.json",
-        touch(TABLE1_MADE),
+        BENCHMARK,
     log:
-        f"logs/table1/{SCALE}.log",
+        f"logs/benchmark/{SCALE}.log",
+    conda:
+        "../../environment.yml"
+    threads: workflow.cores
+    resources:
+        gpu=1,
+    params:
+        sizes=PLAN["benchmark"]["sizes"],
+        batch=PLAN["benchmark"]["batch"],
+        repetitions=PLAN["benchmark"]["repetitions"],
+        budget=PLAN["benchmark"]["budget_gb"],
+    shell:
+        "python -m benchmarks.figure10 --sizes {params.sizes} --batch {params.batch} --threads {threads}"
+        " --repetitions {params.repetitions} --budget-gb {params.budget} --out {output} > {log} 2>&1"
+
+
+rule page:
+    # The page and the tracking store show whatever is there when a target has been made.
+    input:
+        lambda wildcards: [MARKERS[name] for name in TARGETS[wildcards.target]],
+        collect("emorl/reporting/assets/page.{ending}", ending=["html", "css", "js"]),
+    output:
+        touch(f"{REPORT}/.page-{{target}}-{{digest}}"),
+    log:
+        f"logs/page/{SCALE}-{{target}}-{{digest}}.log",
     conda:
         "../../environment.yml"
     params:
-        markers=f"{REPORT}/.table1-*",
-    shell:
-        "rm -f {params.markers} && python -m emorl table1 --plan {input.plan} > {log} 2>&1"
-
-
-rule decompositions:
-    input:
         plan=PLAN_FILE,
-        evaluations=EVALUATIONS,
-    output:
-        report(
-            PICTURES,
-            caption="../report/decompositions.rst",
-            category="Decompositions",
-            labels={"scale": SCALE},
-        ),
-        touch(DECOMPOSITIONS_MADE),
-    log:
-        f"logs/decompositions/{SCALE}.log",
-    conda:
-        "../../environment.yml"
-    params:
-        markers=f"{REPORT}/.decompositions-*",
+        markers=lambda wildcards: f"{REPORT}/.page-{wildcards.target}-*",
     shell:
-        "rm -f {params.markers} && python -m emorl decompositions --plan {input.plan} > {log} 2>&1"
-
-
-rule track:
-    # Runs are mirrored live while they train; this adds scores, tables and figures, and whatever a store missed.
-    input:
-        plan=PLAN_FILE,
-        table=TABLE1,
-        figure=DECOMPOSITIONS,
-    output:
-        touch(f"{REPORT}/.tracked"),
-    log:
-        f"logs/track/{SCALE}.log",
-    conda:
-        "../../environment.yml"
-    shell:
-        "python -m emorl track sync --plan {input.plan} 2>&1 | tee {log}"
+        "rm -f {params.markers} && (python -m emorl report --plan {params.plan}"
+        " && python -m emorl track sync --plan {params.plan}) 2>&1 | tee {log}"

@@ -19,24 +19,23 @@ rule train:
         mem_mb=4000,
     params:
         scale=SCALE,
-        plan=PLAN_FILE,
         folder=subpath(output[0], parent=True),
         python=python_of,
     shell:
         # A run that diverged leaves a manifest that says so; the sweep goes on and the table counts it.
         "({params.python} -m emorl train --scale {params.scale} --dataset {wildcards.dataset} --model {wildcards.model}"
-        " --variant {wildcards.variant} --seed {wildcards.seed} --expect {params.folder} --plan {params.plan}"
+        " --variant {wildcards.variant} --seed {wildcards.seed} --expect {params.folder}"
         " --threads {threads} || [ -e {output} ]) 2>&1 | tee {log}"
 
 
 rule evaluate:
     input:
-        prepared=ancient(lookup(dpath="{dataset}/prepared", within=DATA)),
+        prepared=lambda wildcards: ancient(DATA[evaluated_on(wildcards)]["prepared"]),
         manifest=ancient("runs/{dataset}/{model}/{variant}-{digest}/seed{seed}/manifest.json"),
     output:
-        "runs/{dataset}/{model}/{variant}-{digest}/seed{seed}/evaluation/{split}-{how}.json",
+        "runs/{dataset}/{model}/{variant}-{digest}/seed{seed}/evaluation/{evaluation}-{split}-{how}.json",
     log:
-        "logs/evaluate/{dataset}/{model}/{variant}-{digest}/seed{seed}/{split}-{how}.log",
+        "logs/evaluate/{dataset}/{model}/{variant}-{digest}/seed{seed}/{evaluation}-{split}-{how}.log",
     conda:
         "../../environment.yml"
     threads: 1
@@ -44,5 +43,5 @@ rule evaluate:
         scale=SCALE,
     shell:
         "python -m emorl evaluate --scale {params.scale} --dataset {wildcards.dataset} --model {wildcards.model}"
-        " --variant {wildcards.variant} --seed {wildcards.seed} --expect {output}"
+        " --variant {wildcards.variant} --seed {wildcards.seed} --what {wildcards.evaluation} --expect {output}"
         " --threads {threads} 2>&1 | tee {log}"

@@ -1,16 +1,15 @@
-"""The evaluation file, its controls, and the statistics over seeds."""
+"""The evaluation file and its controls."""
 
 import json
 
 import numpy as np
 import pytest
 import torch
-from scipy import stats
 
 from emorl import runs
 from emorl.data.store import load_split
-from emorl.evaluation.evaluate import control_scores, evaluate, examples_path
-from emorl.evaluation.statistics import summarise
+from emorl.evaluation.decomposition import control_scores, evaluate
+from emorl.evaluation.job import EvaluationJob
 from emorl.models.interface import Decomposition, Model
 from emorl.training.engine import build_model
 
@@ -40,18 +39,32 @@ class TrueMasks(Model):
 TrueMasks.__abstractmethods__ = frozenset()
 
 
+def evaluation_job(run, prepared, out, trained, untrained):
+    return EvaluationJob(
+        build=lambda: trained,
+        build_untrained=lambda: untrained,
+        inference=run.settings.inference,
+        settings=run.evaluation,
+        data=prepared,
+        seed=3,
+        origin={"run": "r"},
+        out=out,
+    )
+
+
 def test_evaluation_file(run, prepared, tmp_path):
     split = load_split(prepared, "test")
     untrained = build_model("emorl", run.settings.model, 12, torch.float32, seed=0)
     out = tmp_path / "test.json"
-    evaluate(TrueMasks(split.labels), untrained, run.settings.inference, run.evaluation, prepared, 0, {"run": "r"}, out)
+    job = evaluation_job(run, prepared, out, TrueMasks(split.labels), untrained)
+    evaluate(job)
 
     result = json.loads(out.read_text())
     assert result["summary"] == {"ari": 1, "ari_with_background": 1, "mean_best_overlap": 1, "mse": 0, "kl": 1}
     assert {len(values) for values in result["images"].values()} == {16} == {result["images_scored"]}
     assert result["origin"] == {"run": "r"}
     assert {"untrained", "true_masks", "one_slot", "random_slots"} == set(result["controls"])
-    examples = np.load(examples_path(out))
+    examples = np.load(job.arrays_path)
     assert examples["images"].shape == (2, 3, 12, 12)
     assert examples["masks"].shape == (2, 4, 35, 35)
 
@@ -59,7 +72,7 @@ def test_evaluation_file(run, prepared, tmp_path):
 def test_evaluation_repeats(run, prepared, tmp_path):
     model = build_model("emorl", run.settings.model, 12, torch.float32, seed=0)
     for name in ("a.json", "b.json"):
-        evaluate(model, model, run.settings.inference, run.evaluation, prepared, 3, {}, tmp_path / name)
+        evaluate(evaluation_job(run, prepared, tmp_path / name, model, model))
     assert (tmp_path / "a.json").read_bytes() == (tmp_path / "b.json").read_bytes()
 
 
@@ -68,16 +81,3 @@ def test_controls_are_the_floor_and_the_ceiling(prepared):
     assert controls["true_masks"]["ari"] == 1
     assert controls["one_slot"]["ari"] == 0
     assert abs(controls["random_slots"]["ari"]) < 0.02
-
-
-def test_the_t_interval_is_scipys():
-    values = [98.0, 97.1, 99.4, 96.0, 98.8]
-    summary = summarise(values)
-    low, high = stats.t.interval(0.95, 4, np.mean(values), stats.sem(values))
-    assert (summary.low, summary.high) == (pytest.approx(low), pytest.approx(high))
-    assert summary.std == pytest.approx(np.std(values, ddof=1))
-
-
-def test_few_seeds_have_no_spread():
-    assert (summarise([]).mean, summarise([]).n) == (None, 0)
-    assert (summarise([5.0]).mean, summarise([5.0]).std, summarise([5.0]).low) == (5.0, None, None)

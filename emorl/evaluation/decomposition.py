@@ -1,17 +1,20 @@
 """Score a trained model on held-out images, with the controls that give its numbers a floor and a ceiling."""
 
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from emorl.data.store import Split, load_split
+from emorl.evaluation.job import EvaluationJob
 from emorl.evaluation.segmentation import adjusted_rand_index, mean_best_overlap, segment
 from emorl.evaluation.settings import EvaluationSettings
 from emorl.files import atomic_path, write_json
-from emorl.models import Model
+from emorl.models import Decomposition, Model
 from emorl.settings import Settings
 
 PerImage = dict[str, list[float]]
@@ -27,41 +30,22 @@ class Examples:
     colours: np.ndarray
 
 
-def evaluate(
-    trained: Model,
-    untrained: Model,
-    inference: Settings,
-    settings: EvaluationSettings,
-    data: Path,
-    seed: int,
-    origin: dict[str, Any],
-    out: Path,
-) -> None:
-    """Write per-image scores to `out` (JSON) and example decompositions beside it (`examples_path`).
-
-    `trained` and `untrained` are in float32 on their device; `seed` draws the latent noise; `origin` says which run
-    was evaluated and is copied into the file.
-    """
-    split = load_split(data, settings.split)
-    scores, examples = score_model(trained, inference, settings, split, seed)
-    untrained_scores, _ = score_model(untrained, inference, settings, split, seed)
+def evaluate(job: EvaluationJob) -> None:
+    """Scores per image and their means, controls, and example decompositions."""
+    split = load_split(job.data, job.settings.split)
+    scores, examples = score_model(job.build(), job.inference, job.settings, split, job.seed)
+    untrained, _ = score_model(job.build_untrained(), job.inference, job.settings, split, job.seed)
+    write_arrays(job.arrays_path, vars(examples))
     slots = examples.masks.shape[1]
-    with atomic_path(examples_path(out)) as temporary, open(temporary, "wb") as file:
-        np.savez_compressed(file, **vars(examples))
-    controls = control_scores(split.labels, slots, seed) | {"untrained": _means(untrained_scores)}
     result = {
-        "origin": origin,
-        "split": settings.split,
+        "origin": job.origin,
+        "split": job.settings.split,
         "images_scored": len(split.images),
         "summary": _means(scores),
-        "controls": controls,
+        "controls": control_scores(split.labels, slots, job.seed) | {"untrained": _means(untrained)},
         "images": scores,
     }
-    write_json(out, result)
-
-
-def examples_path(evaluation: Path) -> Path:
-    return evaluation.with_name(evaluation.stem + "-examples.npz")
+    write_json(job.out, result)
 
 
 def score_model(
@@ -71,25 +55,39 @@ def score_model(
     `mse` over pixels and channels in [0, 1], and what the model itself gives (`nll`, `kl`, in nats)."""
     device = next(model.parameters()).device
     generator = torch.Generator(device).manual_seed(seed)
-    batches: list[dict[str, np.ndarray]] = []
+    scores: list[dict[str, np.ndarray]] = []
     kept: list[dict[str, np.ndarray]] = []
-    for start in range(0, len(split.images), settings.batch_size):
-        part = slice(start, start + settings.batch_size)
-        images = torch.from_numpy(split.images[part]).to(device).permute(0, 3, 1, 2).float() / 255
+    for images, truth in batches(split, settings.batch_size, device):
         result = model.decompose(images, inference, generator)
-        truth = split.labels[part]
-        prediction = segment(result.masks.cpu().numpy(), *truth.shape[1:])
-        scores = segmentation_scores(truth, prediction)
-        scores["mse"] = (result.reconstruction - images).square().mean((1, 2, 3)).cpu().numpy()
-        batches.append(scores | {name: value.cpu().numpy() for name, value in result.scalars.items()})
-        if start < settings.examples:
+        scores.append(score_batch(result, images, truth))
+        if len(kept) * settings.batch_size < settings.examples:
             shown = {
                 "images": images,
                 **{n: getattr(result, n) for n in ("reconstruction", "masks", "colours")},
             }
             kept.append({name: tensor.cpu().numpy() for name, tensor in shown.items()})
     examples = {name: np.concatenate([k[name] for k in kept])[: settings.examples] for name in kept[0]}
-    return {name: np.concatenate([b[name] for b in batches]).tolist() for name in batches[0]}, Examples(**examples)
+    return {name: np.concatenate([s[name] for s in scores]).tolist() for name in scores[0]}, Examples(**examples)
+
+
+def batches(split: Split, size: int, device: torch.device) -> Iterator[tuple[Tensor, np.ndarray]]:
+    """Images (B, 3, H, W) in [0, 1], as models take them, and labels (B, h, w), `size` at a time."""
+    for start in range(0, len(split.images), size):
+        part = slice(start, start + size)
+        yield torch.from_numpy(split.images[part]).to(device).permute(0, 3, 1, 2).float() / 255, split.labels[part]
+
+
+def score_batch(result: Decomposition, images: Tensor, truth: np.ndarray) -> dict[str, np.ndarray]:
+    """Metrics (B,) of the decomposition of images (B, 3, H, W) with labels (B, h, w), as `score_model` gives them."""
+    prediction = segment(result.masks.cpu().numpy(), *truth.shape[1:])
+    scores = segmentation_scores(truth, prediction)
+    scores["mse"] = (result.reconstruction - images).square().mean((1, 2, 3)).cpu().numpy()
+    return scores | {name: value.cpu().numpy() for name, value in result.scalars.items()}
+
+
+def write_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
+    with atomic_path(path) as temporary, open(temporary, "wb") as file:
+        np.savez_compressed(file, **arrays)
 
 
 def segmentation_scores(truth: np.ndarray, prediction: np.ndarray) -> dict[str, np.ndarray]:

@@ -1,0 +1,100 @@
+"""One artifact from its measures: a CSV, and a table in four forms or a figure in two."""
+
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from emorl.errors import UserError
+from emorl.evaluation.job import arrays_path
+from emorl.files import atomic_path, read_json, write_json, write_text
+from emorl.reporting import DRAWINGS, measures, tables
+from emorl.reporting.style import save
+from emorl.reporting.tables import SOURCES, Paper
+
+PICTURES = ("decompositions", "layers", "traversals", "activeness", "leak")
+
+
+def make_artifact(
+    name: str, plan: dict[str, Any], folder: Path, root: Path, paper: Paper, benchmark: Path | None
+) -> None:
+    """Write NAME.csv and NAME.{png,pdf}; for a table also NAME.{json,md,txt}.
+
+    `paper`: what the paper printed in a table's cells. `benchmark`: the CSV of `benchmarks.figure10`, for the figures
+    that show it. Raises UserError for an artifact that nothing of the plan is shown in.
+    """
+    artifact = plan["artifacts"][name]
+    if artifact["needs_runs"] and not artifact["series"]:
+        raise UserError(
+            f"params/{plan['scale']}.yaml trains none of the chosen models on any of the chosen data sets "
+            f"that {artifact['title']} shows"
+        )
+    is_timing = DRAWINGS[artifact["draw"]] == "timings"
+    frame = measures.timings(pd.read_csv(benchmark)) if is_timing else measures.gather(artifact, root)
+    with atomic_path(folder / f"{name}.csv") as temporary:
+        frame.to_csv(temporary, index=False)
+    if artifact["draw"] == "table":
+        figure = _write_table(artifact, frame, folder / name, paper)
+    else:
+        figure = _figure(artifact, frame, root)
+    save(figure, folder / name)
+
+
+def _write_table(artifact: dict[str, Any], frame: pd.DataFrame, stem: Path, paper: Paper) -> Any:
+    table = tables.build(artifact, frame, paper)
+    write_json(stem.with_suffix(".json"), table)
+    write_text(stem.with_suffix(".md"), tables.as_markdown(table))
+    write_text(stem.with_suffix(".txt"), tables.as_text(table) + "\n")
+    return tables.draw(table)
+
+
+def _figure(artifact: dict[str, Any], frame: pd.DataFrame, root: Path) -> Any:
+    """Numeric figures take the measures, pictures the arrays that evaluations kept."""
+    draw = getattr(import_module(f"emorl.reporting.{DRAWINGS[artifact['draw']]}"), artifact["draw"])
+    if artifact["draw"] == "priors":
+        return draw()
+    if artifact["draw"] in PICTURES:
+        return draw(list(_shown(artifact, root)), note(artifact, pictures=True))
+    return draw(frame, note(artifact))
+
+
+def _shown(artifact: dict[str, Any], root: Path) -> Any:
+    """(title, arrays) of each series' run with the median score; the lowest seed where it has no score."""
+    for series in artifact["series"]:
+        read = [(run, read_json(root / run["file"])) for run in series["runs"]]
+        finished = [(run, evaluation) for run, evaluation in read if "summary" in evaluation]
+        if not finished:
+            continue
+        run, evaluation = sorted(finished, key=_score)[(len(finished) - 1) // 2]
+        source = SOURCES[series["source"]]
+        title = f"{series['label']} on {series['dataset_title']}{source}, seed {run['seed']}"
+        if "ari" in evaluation["summary"] and series["evaluation"] == "decomposition":
+            title += f", ARI {100 * evaluation['summary']['ari']:.1f}"
+        arrays = dict(np.load(arrays_path(root / run["file"])))
+        if artifact["images"] is not None:
+            arrays = _of_images(arrays, artifact["images"])
+        yield title, arrays
+
+
+def _score(item: tuple[dict[str, Any], dict[str, Any]]) -> tuple[float, int]:
+    run, evaluation = item
+    ari = evaluation["summary"].get("ari", 0.0)
+    return (0.0 if isinstance(ari, dict) else ari), run["seed"]
+
+
+def _of_images(arrays: dict[str, np.ndarray], images: list[int]) -> dict[str, np.ndarray]:
+    """Those of the example images that are there; arrays that are not one per image stay whole."""
+    count = len(arrays["images"])
+    chosen = [image for image in images if image < count] or [0]
+    return {name: array[chosen] if array.shape[:1] == (count,) else array for name, array in arrays.items()}
+
+
+def note(artifact: dict[str, Any], pictures: bool = False) -> str:
+    """What a figure's numbers are: source of the data, scale, purpose."""
+    sources = sorted({series["source"] for series in artifact["series"]})
+    kind = {"reproduction": "", "demonstration": ", a demonstration", "test": ", a test of the pipeline"}
+    parts = [" and ".join(f"{source} data" for source in sources)] if sources else []
+    parts.append(f"scale {artifact['scale']}{kind[artifact['purpose']]}")
+    return "; ".join(parts + (["first test images, not selected"] if pictures else []))

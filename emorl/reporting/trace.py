@@ -1,0 +1,131 @@
+"""From a table's cell back to its seeds: runs, data, code, and the command that makes one again."""
+
+import math
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from emorl.data.store import describe
+from emorl.errors import UserError
+from emorl.files import read_json, sha256_of_json
+from emorl.plan import make_plan
+from emorl.reporting import measures
+
+SHOWN_OF_MANIFEST = (
+    *("git_commit", "git_dirty", "code_digest", "config_sha256", "digest", "status", "error", "steps", "parameters"),
+    *("precision", "compiled", "processes", "wall_seconds", "resumed_at", "started", "ended", "data", "environment"),
+)
+
+
+def seeds_of(row: dict[str, Any], series: dict[str, Any], cell: dict[str, Any], scale: str, root: Path) -> list[dict]:
+    """Each seed of a table's cell: its value or why it failed, its run, and where that came from."""
+    found = []
+    for run in series["runs"]:
+        manifest = read_json(root / run["folder"] / "manifest.json")
+        options = {"scale": scale, **{key: row[key] for key in ("dataset", "model", "variant")}, "seed": run["seed"]}
+        found.append(
+            {
+                "seed": run["seed"],
+                "value": cell["seeds"].get(str(run["seed"])),
+                "failed": manifest["error"],
+                "run": run["folder"],
+                "command": "python -m emorl train " + " ".join(f"--{key} {value}" for key, value in options.items()),
+                "mlflow": f"experiment emorl-{row['dataset']}-{scale}, run {run['folder'].removeprefix('runs/')}",
+                "manifest": {key: manifest[key] for key in SHOWN_OF_MANIFEST if key in manifest},
+            }
+        )
+    return found
+
+
+def explain(name: str, scale: str, root: Path) -> str:
+    """What stands behind a cell named "table1 tetrominoes emorl" (a variant may follow), for a terminal.
+
+    Raises UserError where there is no such table or cell.
+    """
+    table_name, *keys = name.split()
+    folder = Path("reports") / scale
+    path = root / folder / f"{table_name}.json"
+    if not path.exists():
+        raise UserError(f"{folder}/{table_name}.json is not there: make it with 'snakemake reproduce_{table_name}'")
+    table, plan = read_json(path), read_json(root / folder / "plan.json")
+    pairs = list(zip(table["rows"], plan["artifacts"][table_name]["series"], strict=True))
+    chosen = [
+        (row, series) for row, series in pairs if [row["dataset"], row["model"], row["variant"]][: len(keys)] == keys
+    ]
+    if not keys or not chosen:
+        known = ", ".join(dict.fromkeys(f"{row['dataset']} {row['model']} {row['variant']}" for row, _ in pairs))
+        raise UserError(f"{table_name} at scale {scale} has no cell '{' '.join(keys)}': it has {known}")
+    return "\n\n".join(_explained(row, series, table, root) for row, series in chosen)
+
+
+def _explained(row: dict[str, Any], series: dict[str, Any], table: dict[str, Any], root: Path) -> str:
+    lines = [f"{row['label']} ({row['variant']}) on {row['dataset_title']}, {row['source']} data"]
+    for cell in row["cells"]:
+        title = table["columns"][cell["metric"]]["title"]
+        interval = "" if cell["low"] is None else f", 95 % t interval [{cell['low']:.4g}, {cell['high']:.4g}]"
+        paper = cell["paper"] and f"; paper {cell['paper']['mean']} ± {cell['paper']['std']}"
+        lines.append(f"  {title}: {_text(cell['mean'])}{interval}{paper or ''}")
+    for seed in seeds_of(row, series, row["cells"][0], table["scale"], root):
+        manifest = seed["manifest"]
+        lines += [
+            f"  seed {seed['seed']}: {seed['failed'] or _text(seed['value'])}",
+            f"    run      {seed['run']}",
+            f"    commit   {manifest['git_commit']}{', with changes' if manifest['git_dirty'] else ''}",
+            f"    code     {manifest['code_digest'][:16]}   config {manifest['config_sha256'][:16]}",
+            f"    data     {manifest['data']['source']}, sha256 {manifest['data']['sha256'][:16]}",
+            f"    hardware {manifest['environment']['gpu'] or manifest['environment']['cpu']}, "
+            f"torch {manifest['environment']['torch']}, {manifest['wall_seconds']:.0f} s",
+            f"    again    {seed['command']}",
+        ]
+    return "\n".join(lines)
+
+
+def _text(value: float | None) -> str:
+    return "-" if value is None else f"{value:.4g}"
+
+
+def mismatches(scale: str, root: Path) -> list[str]:
+    """One sentence per link between tables, runs, data and code that no longer holds; none if all is well."""
+    folder = root / "reports" / scale
+    if not (folder / "plan.json").exists():
+        raise UserError(f"reports/{scale}/plan.json is not there: nothing has been made at scale {scale}")
+    plan = read_json(folder / "plan.json")
+    found = []
+    current = {run["folder"] for run in make_plan(scale, {})["runs"]}
+    for name, artifact in plan["artifacts"].items():
+        if (folder / f".{name}-{artifact['digest']}").exists() and artifact["series"]:
+            found += _changed_measures(name, artifact, folder, root)
+    for run in plan["runs"]:
+        if (root / run["folder"] / "manifest.json").exists():
+            found += _changed_run(run, plan["data"][run["dataset"]]["prepared"], current, root)
+    return found
+
+
+def _changed_measures(name: str, artifact: dict[str, Any], folder: Path, root: Path) -> list[str]:
+    written = pd.read_csv(folder / f"{name}.csv")
+    missing = [
+        run["file"] for series in artifact["series"] for run in series["runs"] if not (root / run["file"]).exists()
+    ]
+    if missing:
+        return [f"{name}: {path} is gone" for path in missing]
+    now = measures.gather(artifact, root)
+    same = len(now) == len(written) and all(
+        math.isclose(a, b, rel_tol=1e-9) for a, b in zip(now.value, written.value, strict=True)
+    )
+    return [] if same else [f"{name}: {name}.csv does not hold what its runs' evaluations say"]
+
+
+def _changed_run(run: dict[str, Any], prepared: str, current: set[str], root: Path) -> list[str]:
+    manifest, found = read_json(root / run["folder"] / "manifest.json"), []
+    if run["folder"] not in current:
+        found.append(f"{run['folder']}: code or params/ have changed since; they now ask for another run")
+    if sha256_of_json(manifest["config"]) != manifest["config_sha256"]:
+        found.append(f"{run['folder']}: its manifest's configuration is not the one it was hashed from")
+    if not (root / run["folder"] / "checkpoint.pt").exists():
+        found.append(f"{run['folder']}: its checkpoint is gone")
+    if not (root / prepared).exists():
+        found.append(f"{run['folder']}: its data, {prepared}, are gone")
+    elif describe(root / prepared)["content_sha256"] != manifest["data"]["sha256"]:
+        found.append(f"{run['folder']}: {prepared} holds other data than it was trained on")
+    return found

@@ -1,0 +1,147 @@
+"""Statistics over seeds against SciPy's own tests, against simulation, and by hand."""
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy import stats
+
+from emorl.evaluation.statistics import (
+    Comparison,
+    Other,
+    failure_interval,
+    holm,
+    probability_of_deciding,
+    seeds_to_decide,
+    summarise,
+)
+
+OURS = np.array([97.0, 95.5, 96.1, 98.3, 96.9])
+THEIRS = np.array([96.2, 94.1, 97.9, 95.0, 97.5, 96.6])
+
+
+def of_sample(values, low, high, other=None, draw=False):
+    return Comparison(values.mean(), values.std(ddof=1), len(values), low, high, other, draw)
+
+
+def test_the_t_interval_is_scipys():
+    values = [98.0, 97.1, 99.4, 96.0, 98.8]
+    summary = summarise(values)
+    low, high = stats.t.interval(0.95, 4, np.mean(values), stats.sem(values))
+    assert (summary.low, summary.high) == (pytest.approx(low), pytest.approx(high))
+    assert summary.std == pytest.approx(np.std(values, ddof=1))
+    assert of_sample(np.array(values), 0, 1).interval() == pytest.approx((low, high))
+
+
+def test_few_seeds_have_no_spread():
+    assert (summarise([]).mean, summarise([]).n) == (None, 0)
+    assert (summarise([5.0]).mean, summarise([5.0]).std, summarise([5.0]).low) == (5.0, None, None)
+
+
+def test_the_t_interval_covers_at_five_seeds():
+    draws = np.random.default_rng(0).normal(3, 2, (1000, 5))
+    covered = [summary.low <= 3 <= summary.high for summary in map(summarise, draws.tolist())]
+    assert np.mean(covered) == pytest.approx(0.95, abs=0.02)
+
+
+@pytest.mark.parametrize("margin", [0.2, 1.0, 3.0])
+def test_equivalence_is_two_one_sided_welch_tests(margin):
+    other = Other(THEIRS.std(ddof=1), len(THEIRS), ours=False)
+    comparison = of_sample(OURS, THEIRS.mean() - margin, THEIRS.mean() + margin, other)
+    above = stats.ttest_ind(OURS + margin, THEIRS, equal_var=False, alternative="greater").pvalue
+    below = stats.ttest_ind(OURS - margin, THEIRS, equal_var=False, alternative="less").pvalue
+    assert comparison.p_inside == pytest.approx(max(above, below))
+
+
+def test_equivalence_with_a_number_is_two_one_sided_tests():
+    comparison = of_sample(OURS, 95, 98)
+    above = stats.ttest_1samp(OURS, 95, alternative="greater").pvalue
+    below = stats.ttest_1samp(OURS, 98, alternative="less").pvalue
+    assert comparison.p_inside == pytest.approx(max(above, below))
+
+
+def test_outside_a_range_of_no_width_is_the_two_sided_test():
+    assert of_sample(OURS, 95.5, 95.5).p_outside == pytest.approx(stats.ttest_1samp(OURS, 95.5).pvalue)
+    assert of_sample(OURS, 98.5, 98.5).p_outside == pytest.approx(stats.ttest_1samp(OURS, 98.5).pvalue)
+
+
+def test_a_one_sided_range_is_a_one_sided_test():
+    comparison = of_sample(OURS, 96, math.inf)
+    assert comparison.p_inside == pytest.approx(stats.ttest_1samp(OURS, 96, alternative="greater").pvalue)
+    assert comparison.p_outside == pytest.approx(stats.ttest_1samp(OURS, 96, alternative="less").pvalue)
+
+
+def test_the_welch_interval_is_scipys():
+    other = Other(THEIRS.std(ddof=1), len(THEIRS), ours=True)
+    difference = of_sample(OURS - THEIRS.mean(), 0, math.inf, other)
+    expected = stats.ttest_ind(OURS, THEIRS, equal_var=False).confidence_interval(0.95)
+    assert difference.interval() == pytest.approx((expected.low, expected.high))
+
+
+def test_a_single_draw_is_covered_by_the_prediction_interval():
+    draws = np.random.default_rng(1).normal(0, 1, (1000, 6))
+    intervals = [of_sample(draw[:5], -1, 1, draw=True).interval() for draw in draws]
+    covered = [low <= draw[5] <= high for (low, high), draw in zip(intervals, draws, strict=True)]
+    assert np.mean(covered) == pytest.approx(0.95, abs=0.02)
+
+
+def test_seeds_without_spread_are_decided():
+    assert of_sample(np.ones(3), 0, 2).p_inside == 0
+    assert of_sample(np.ones(3), 2, 3).p_outside == 0
+    assert of_sample(np.ones(3), 2, 3).p_inside == 1
+
+
+def test_holm_by_hand():
+    assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
+    assert holm([0.9, 0.8]) == [1, 1]
+    assert holm([]) == []
+
+
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=8))
+def test_holm_lies_between_no_correction_and_bonferroni_and_keeps_the_order(p_values):
+    adjusted = holm(p_values)
+    assert all(p <= a <= min(1, len(p_values) * p) for p, a in zip(p_values, adjusted, strict=True))
+    by_p = [a for _, a in sorted(zip(p_values, adjusted, strict=True))]
+    assert by_p == sorted(by_p)
+
+
+def test_the_failure_interval_is_clopper_and_pearsons():
+    low, high = failure_interval(2, 5)
+    assert (low, high) == pytest.approx((stats.beta.ppf(0.025, 2, 4), stats.beta.ppf(0.975, 3, 3)))
+    assert failure_interval(0, 5) == pytest.approx((0, 1 - 0.025**0.2))
+
+
+@pytest.mark.parametrize(("n", "margin"), [(5, 1.5), (5, 2.0), (10, 2.0), (3, 2.0)])
+def test_power_is_that_of_simulated_seeds(n, margin):
+    generator = np.random.default_rng(2)
+    comparison = Comparison(0.0, 1.0, n, -margin, margin, Other(1.0, 5, ours=False))
+    decided = 0
+    for paper_mean, ours in zip(
+        generator.normal(0, 1 / math.sqrt(5), 600), generator.normal(0, 1, (600, n)), strict=True
+    ):
+        drawn = of_sample(ours, paper_mean - margin, paper_mean + margin, comparison.other)
+        decided += min(drawn.p_inside, drawn.p_outside) <= 0.05
+    expected = probability_of_deciding(comparison, 0.05, other_is_random=True)
+    assert expected == pytest.approx(decided / 600, abs=0.05)
+
+
+def test_five_printed_seeds_cannot_show_equivalence_within_one_deviation():
+    many = Comparison(0.0, 1.0, 100, -1.0, 1.0, Other(1.0, 5, ours=False))
+    assert probability_of_deciding(many, 0.05, other_is_random=True) < 0.3
+
+
+def test_seeds_to_decide_is_the_least_number_that_probably_does():
+    comparison = Comparison(0.5, 1.0, 3, 0.0, math.inf)
+    n = seeds_to_decide(comparison, 0.05)
+    powers = [probability_of_deciding(comparison.with_seeds(m), 0.05, False) for m in (n - 1, n)]
+    assert powers[0] < 0.8 <= powers[1]
+    assert seeds_to_decide(Comparison(0.001, 1.0, 3, 0.0, math.inf), 0.05) is None
+
+
+def test_more_of_our_seeds_leave_the_papers_as_they_are():
+    ours, papers = (
+        Comparison(0.0, 1.0, 3, -1.0, 1.0, Other(1.0, 5, ours=flag)).with_seeds(9) for flag in (True, False)
+    )
+    assert (ours.n, ours.other.n, papers.n, papers.other.n) == (9, 9, 9, 5)
