@@ -17,15 +17,8 @@ include: "workflow/rules/report.smk"
 
 
 localrules:
-    reproduce,
     prepare_data,
     page,
-
-
-rule reproduce:
-    default_target: True
-    input:
-        target_files("table1"),
 
 
 for target in TARGETS:
@@ -33,6 +26,7 @@ for target in TARGETS:
     rule:
         name:
             f"reproduce_{target}"
+        default_target: target == "table1"
         input:
             target_files(target),
         localrule: True

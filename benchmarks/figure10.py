@@ -50,7 +50,9 @@ def main() -> None:
             cases[system, "training"] = training_step(model, images)
         timings = side_by_side(cases, chosen.repetitions)
         for system, model in models.items():
-            row = {"system": system, "image_size": size, "parameters": model.count_parameters()}
+            name, dataset, _ = SYSTEMS[system]
+            row = {"system": system, "model": name, "dataset": dataset, "image_size": size}
+            row |= {"parameters": model.count_parameters()}
             for mode in ("forward", "training"):
                 timing = timings[system, mode]
                 per_image = peak_bytes(cases[system, mode]) / chosen.batch

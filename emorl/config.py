@@ -65,8 +65,8 @@ class VariantSettings(Settings):
 class BenchmarkSettings(Settings):
     """Figures 10 and 22, measured on the machine that makes them."""
 
-    sizes: list[Annotated[int, Field(ge=16, multiple_of=16)]] = Field(min_length=1)
-    """Image sizes in pixels."""
+    sizes: list[Annotated[int, Field(ge=64, multiple_of=16)]] = Field(min_length=1)
+    """Image sizes in pixels; MONet's U-Net takes none below 64."""
     batch: int = Field(ge=1)
     repetitions: int = Field(ge=1)
     budget_gb: float = Field(gt=0)

@@ -20,7 +20,7 @@ PICTURES = ("decompositions", "layers", "traversals", "activeness", "leak")
 def make_artifact(
     name: str, plan: dict[str, Any], folder: Path, root: Path, paper: Paper, benchmark: Path | None
 ) -> None:
-    """Write NAME.csv and NAME.{png,pdf}; for a table also NAME.{json,md,txt}.
+    """Write NAME.csv and NAME.{png,pdf}; for a table also NAME.{json,metrics.json,md,txt}.
 
     `paper`: what the paper printed in a table's cells. `benchmark`: the CSV of `benchmarks.figure10`, for the figures
     that show it. Raises UserError for an artifact that nothing of the plan is shown in.
@@ -45,6 +45,7 @@ def make_artifact(
 def _write_table(artifact: dict[str, Any], frame: pd.DataFrame, stem: Path, paper: Paper) -> Any:
     table = tables.build(artifact, frame, paper)
     write_json(stem.with_suffix(".json"), table)
+    write_json(stem.with_suffix(".metrics.json"), tables.flat_metrics(table))
     write_text(stem.with_suffix(".md"), tables.as_markdown(table))
     write_text(stem.with_suffix(".txt"), tables.as_text(table) + "\n")
     return tables.draw(table)

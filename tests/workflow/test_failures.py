@@ -10,17 +10,17 @@ import torch
 
 def test_a_diverged_run_is_counted_and_is_no_error(workspace):
     workspace.forget().edit("params/test.yaml", lambda text: text.replace("explosion: 1.0e+8", "explosion: 1.0e-3"))
-    workspace.snakemake("table1", "decompositions", config="seeds=1")
-    (run,) = workspace.json("reports/test/plan.json")["runs"]
+    workspace.snakemake("draw_table1", "draw_decompositions_tetrominoes", config="seeds=1")
+    run = workspace.json("reports/test/plan.json")["runs"][0]
     manifest = workspace.json(f"{run['folder']}/manifest.json")
     assert (manifest["status"], manifest["steps"]) == ("failed", 4)
     text = (workspace.root / "reports/test/table1.txt").read_text()
     assert "1/0/1" in text
-    assert "Failed: EfficientMORL on Tetrominoes, seed 0: diverged at step 4: " in text.replace("\n", " ")
+    assert "Failed: EfficientMORL on Tetrominoes, seed 0 (diverged)" in text.replace("\n", " ")
 
     # Back to the configuration of before, without Snakemake's records: its table is gone, its runs are there.
     workspace.run("git", "checkout", "params/test.yaml")
-    assert workspace.planned() == {"table1": 1, "decompositions": 1, "track": 1}
+    assert workspace.planned() == {"draw_table1": 1, "draw_decompositions_tetrominoes": 1, "page": 1}
 
 
 def test_killed_unlocked_and_run_again_ends_with_the_same_weights(workspace, finished):

@@ -8,11 +8,31 @@ from PIL import Image
 def test_every_artifact_is_written(finished):
     report = finished.root / "reports/test"
     names = {path.name for path in report.iterdir()}
-    tables = {f"table1.{ending}" for ending in ("csv", "md", "html", "png", "json", "txt")}
-    assert tables | {"decompositions-tetrominoes.png", "metrics.json", "plan.json", ".tracked"} <= names
-    for name in ("table1.png", "decompositions-tetrominoes.png"):
+    tables = {f"table1.{ending}" for ending in ("csv", "md", "pdf", "png", "json", "txt")}
+    assert tables | {"decompositions_tetrominoes.png", "claims.csv", "index.html", "plan.json"} <= names
+    for name in ("table1.png", "decompositions_tetrominoes.png"):
         Image.open(report / name).verify()
-    assert finished.json("reports/test/metrics.json")["tetrominoes"]["emorl"]["seeds"] == 2
+    assert "reports/test/index.html" in (finished.root.parent / "run.log").read_text()
+
+
+def test_the_page_tells_where_a_number_comes_from(finished):
+    page = (finished.root / "reports/test/index.html").read_text()
+    run = finished.json("reports/test/plan.json")["artifacts"]["table1"]["series"][0]["runs"][0]["folder"]
+    assert run in page
+    assert "98.2 ± 1.8" in page
+    told = finished.run("python", "-m", "emorl", "why", "table1 tetrominoes emorl", "--scale", "test")
+    assert run in told
+    assert "emorl train --scale test --dataset tetrominoes --model emorl --variant base --seed 0" in told
+    assert "every number matches" in finished.run("python", "-m", "emorl", "verify", "--scale", "test")
+
+
+def test_what_no_longer_matches_is_named(workspace):
+    path = workspace.root / "reports/test/table1.csv"
+    path.write_text(path.read_text().replace(",ari,0.", ",ari,0.9", 1))
+    workspace.edit("params/test.yaml", lambda text: text.replace("learning_rate: 1.0e-3", "learning_rate: 3.0e-3"))
+    told = workspace.run("python", "-m", "emorl", "verify", "--scale", "test", status=1)
+    assert "table1: table1.csv does not hold what its runs' evaluations say" in told
+    assert "code or params/ have changed since" in told
 
 
 def test_the_table_says_what_it_is(finished):
@@ -22,15 +42,15 @@ def test_the_table_says_what_it_is(finished):
     assert "Tetrominoes (replica)" in text
     table = finished.json("reports/test/table1.json")
     (row,) = table["rows"]
-    assert (row["source"], row["started"], row["finished"], row["failed"]) == ("replica", 2, 2, 0)
+    assert (row["source"], row["started"], row["finished"], row["failed"]) == ("replica", 2, 2, [])
     assert text.strip() in (finished.root.parent / "run.log").read_text()  # shown at the end of the run
 
 
-def test_progress_tells_run_step_rate_and_time_left(finished):
+def test_progress_tells_step_rate_and_time_left(finished):
     log = (finished.root.parent / "run.log").read_text()
-    line = r"^\[run {}/2 tetrominoes/emorl/base seed {}\] step \d+/12 [\d.e+]+/s \S+s left nll \S+ kl \S+$"
+    line = r"^\[tetrominoes/emorl/base seed {}\] step \d+/12 [\d.e+]+/s \S+s left nll \S+ kl \S+$"
     for seed in (0, 1):
-        assert re.search(line.format(seed + 1, seed), log, re.MULTILINE), log
+        assert re.search(line.format(seed), log, re.MULTILINE), log
 
 
 def test_git_sees_no_results(finished):

@@ -4,7 +4,7 @@ import shutil
 
 import pytest
 
-REPORT = {"table1": 1, "decompositions": 1, "track": 1}
+REPORT = {"draw_table1": 1, "draw_decompositions_tetrominoes": 1, "page": 1}
 EVALUATE = {"evaluate": 2} | REPORT
 RETRAIN = {"train": 2} | EVALUATE
 PREPARE = {"fetch": 1, "prepare": 1} | RETRAIN
@@ -76,9 +76,9 @@ def test_a_step_made_again_leaves_no_later_one_out(workspace):
 def test_a_table_made_for_another_selection_is_made_again(workspace, finished, tmp_path):
     """Even one that comes from storage and is newer than everything, and whatever Snakemake remembers."""
     other = finished.copy(tmp_path / "other")
-    other.snakemake("table1", config="seeds=1")
+    other.snakemake("draw_table1", config="seeds=1")
     shutil.copytree(
-        other.root / "reports/test", tmp_path / "stored", ignore=shutil.ignore_patterns("plan.json", ".tracked")
+        other.root / "reports/test", tmp_path / "stored", ignore=shutil.ignore_patterns("plan.json", ".page*")
     )
 
     report = workspace.root / "reports/test"
@@ -86,6 +86,6 @@ def test_a_table_made_for_another_selection_is_made_again(workspace, finished, t
         path.unlink()
     shutil.copytree(tmp_path / "stored", report, dirs_exist_ok=True, copy_function=shutil.copyfile)
     assert workspace.json("reports/test/table1.json")["rows"][0]["started"] == 1
-    assert workspace.planned() == {"table1": 1, "track": 1}
-    workspace.forget().snakemake("table1")
+    assert workspace.planned() == {"draw_table1": 1, "page": 1}
+    workspace.forget().snakemake("draw_table1")
     assert workspace.json("reports/test/table1.json")["rows"][0]["started"] == 2

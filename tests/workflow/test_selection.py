@@ -2,7 +2,7 @@
 
 import pytest
 
-ONE_MORE = {"train": 1, "evaluate": 1, "table1": 1, "decompositions": 1, "track": 1}
+ONE_MORE = {"train": 1, "evaluate": 1, "draw_table1": 1, "draw_decompositions_tetrominoes": 1, "page": 1}
 
 
 @pytest.mark.parametrize("config", ["seeds=3", "datasets=tetrominoes models=emorl seeds=[1,2]"])

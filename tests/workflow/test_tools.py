@@ -24,4 +24,4 @@ def test_the_report_holds_table_and_figure(workspace):
     )
     with zipfile.ZipFile(workspace.root / "report.zip") as report:
         names = {name.rpartition("/")[2] for name in report.namelist()}
-    assert {"report.html", "table1.html", "table1.png", "decompositions-tetrominoes.png"} <= names
+    assert {"report.html", "table1.png", "decompositions_tetrominoes.png"} <= names

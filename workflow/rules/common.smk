@@ -61,7 +61,7 @@ def evaluated_on(wildcards):
 
 
 def outputs_of(name):
-    endings = ["csv", "md", "txt", "json"] if ARTIFACTS[name]["draw"] == "table" else ["csv"]
+    endings = ["csv", "md", "txt", "json", "metrics.json"] if ARTIFACTS[name]["draw"] == "table" else ["csv"]
     return [f"{REPORT}/{name}.{ending}" for ending in endings]
 
 
