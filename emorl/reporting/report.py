@@ -87,7 +87,7 @@ def _table(name: str, plan: dict[str, Any], folder: Path, root: Path, verdicts: 
         groups.append({"title": title, "rows": shown})
     return {
         "name": name,
-        "title": table["title"],
+        "title": plan["artifacts"][name]["title"],
         "caption": table["caption"],
         "columns": [column["title"] for column in table["columns"].values()],
         "groups": groups,
