@@ -43,7 +43,7 @@ rule benchmark:
         f"logs/benchmark/{SCALE}.log",
     conda:
         "../../environment.yml"
-    threads: workflow.cores
+    threads: workflow.cores or 1  # all that there are; `--report` knows of none
     resources:
         gpu=1,
     params:
