@@ -4,7 +4,7 @@ import errno
 import os
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -30,6 +30,7 @@ Dataset = Annotated[str, typer.Option(help="Name of the data set.")]
 Model = Annotated[str, typer.Option(help="Name of the model.")]
 Variant = Annotated[str, typer.Option(help="Variant in params/experiments.yaml.")]
 Seed = Annotated[int, typer.Option(min=0)]
+Split = Literal["test", "validation"]
 Plan = Annotated[Path, typer.Option(help="What there is to show, reports/SCALE/plan.json.")]
 Expected = Annotated[Path | None, typer.Option(help="Path the caller expects; refused if the code has changed since.")]
 
@@ -115,6 +116,7 @@ def evaluate(
     scale: Scale, dataset: Dataset, model: Model, seed: Seed, variant: Variant = "base", expect: Expected = None,
     threads: Annotated[int, typer.Option(min=1, help="CPU threads.")] = 1,
     what: Annotated[str, typer.Option(help="Name of the evaluation.")] = "decomposition",
+    split: Annotated[Split | None, typer.Option(help="The images that are scored; default: the scale's.")] = None,
 ) -> None:  # fmt: skip
     """Evaluate a finished run on held-out images; a failed run gets a file that says so."""
     import torch
@@ -125,7 +127,7 @@ def evaluate(
     if what not in EVALUATIONS:
         raise UserError(f"--what {what}: there is no such evaluation; there are {', '.join(EVALUATIONS)}")
     torch.set_num_threads(threads)
-    run = _run(scale, dataset, model, variant, seed)
+    run = _run(scale, dataset, model, variant, seed, split)
     _check_expected(expect, run.evaluation_path(what))
     evaluate_run(run, what)
 
@@ -283,10 +285,10 @@ def _prepared_data(scale: str, dataset: str) -> "runs.PreparedData":
     return PreparedData(dataset, settings.datasets[dataset])
 
 
-def _run(scale: str, dataset: str, model: str, variant: str, seed: int) -> "runs.Run":
+def _run(scale: str, dataset: str, model: str, variant: str, seed: int, split: str | None = None) -> "runs.Run":
     from emorl.runs import select_runs
 
-    return select_runs(scale, [model], [dataset], variant, [seed])[0]
+    return select_runs(scale, [model], [dataset], variant, [seed], split)[0]
 
 
 def _check_expected(expected: Path | None, actual: Path) -> None:

@@ -96,6 +96,8 @@ class SeriesSettings(Settings):
     variants: list[str] = Field(["base"])
     evaluation: Literal[("training", *EVALUATIONS)] = "decomposition"
     """What of these runs is shown: their evaluation of this name, or the metrics of their training."""
+    split: Literal["test", "validation"] | None = None
+    """The images that are scored; null: the scale's own."""
     label: str | None = None
     """Name of the series in the artifact; else the model's title."""
     at: float | None = None

@@ -101,9 +101,10 @@ def _series(
                     "label": series.label or model_class(model).title,
                     "at": series.at,
                     "evaluation": series.evaluation,
+                    "split": series.split or settings.evaluation.split,
                     "runs": [],
                 }
-                for run in runs.select_runs(scale, [model], [dataset], variant, selected["seeds"]):
+                for run in runs.select_runs(scale, [model], [dataset], variant, selected["seeds"], series.split):
                     entry["runs"].append(_shown_run(run, series.evaluation, planned))
                 entries.append(entry)
     return entries
@@ -118,13 +119,13 @@ def _shown_run(run: runs.Run, evaluation: str, planned: dict[str, dict[str, Any]
     if evaluation == "training":
         return {"seed": run.seed, "folder": folder, "file": f"{folder}/manifest.json"}
     path = str(run.evaluation_path(evaluation))
-    entry["evaluations"][evaluation] = {"file": path, "data": run.evaluated_on(evaluation).name}
+    entry["evaluations"][path] = run.evaluated_on(evaluation).name
     return {"seed": run.seed, "folder": folder, "file": path}
 
 
 def _data_sets(planned: dict[str, dict[str, Any]]) -> list[str]:
-    evaluations = [evaluation for run in planned.values() for evaluation in run["evaluations"].values()]
-    return [run["dataset"] for run in planned.values()] + [evaluation["data"] for evaluation in evaluations]
+    evaluated = [dataset for run in planned.values() for dataset in run["evaluations"].values()]
+    return [run["dataset"] for run in planned.values()] + evaluated
 
 
 def _data_entry(data: runs.PreparedData) -> dict[str, str]:

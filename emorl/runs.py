@@ -113,16 +113,19 @@ def select_runs(
     datasets: list[str],
     variant: str,
     seeds: list[int] | None = None,
+    split: str | None = None,
 ) -> list[Run]:
-    """The runs of a table or figure: each model on each data set with each seed (default: the block's, the scale's)."""
+    """The runs of a table or figure: each model on each data set with each seed (default: the block's, the scale's),
+    to be evaluated on `split` (default: the scale's)."""
     settings = config.load_scale(scale)
+    evaluation = settings.evaluation.model_copy(update={"split": split} if split else {})
     runs = []
     for model in models:
         for dataset in datasets:
             block = config.block(settings, scale, model, dataset, variant)
             data = PreparedData(dataset, settings.datasets[dataset])
             for seed in dict.fromkeys(seeds or block.seeds or settings.seeds):  # asked for twice, it is one run
-                runs.append(Run(scale, dataset, model, variant, seed, data, block, settings.evaluation))
+                runs.append(Run(scale, dataset, model, variant, seed, data, block, evaluation))
     return runs
 
 

@@ -41,12 +41,15 @@ ALPHA = 0.05
 EXACT = ("parameters", "forward_largest_batch", "training_largest_batch")
 """Metrics that every run repeats to the digit: judged without a test."""
 
-Artifact = Literal["table1", "table2", "table3", "fig3", "fig4", "fig7", "fig8", "fig9", "fig10", "fig11", "fig14"]
+Artifact = Literal[
+    *("table1", "table2", "table3"),
+    *("fig3", "fig4", "fig7", "fig8", "fig9", "fig10", "fig11", "fig13", "fig14"),
+]
 Metric = Literal[
     *("ari", "ari_clevr10", "ari_with_background", "mse", "kl", "nll", "loss"),
     *("update_norm_1", "update_norm_2", "update_norm_3"),
     *("disentanglement", "completeness", "informativeness", "informativeness_correct"),
-    *("active_share", "changed_outside", "forward_s", "training_s", *EXACT),
+    *("active_share", "changed_outside", "kl_from_initial", "forward_s", "training_s", *EXACT),
 ]
 
 
@@ -64,6 +67,8 @@ class Selector(Settings):
     """Name of the series, where series differ in nothing else (Figure 10); null: any."""
     at: float | Literal["last"] | None = None
     """Value of what the artifact varies, or the seed's last one; null: any."""
+    share: float = Field(1.0, gt=0, le=1)
+    """Of the way to the last one: with 0.5 and "last", the number half-way through, or the one before."""
 
 
 class PaperSettings(Settings):
@@ -377,6 +382,7 @@ def _values(frame: pd.DataFrame, selector: Selector, claim: JudgedClaim) -> pd.S
     rows = _of_series(frame, selector)
     rows = rows[rows["metric"] == selector.metric]
     if selector.at == "last":
+        rows = rows[rows["at"] <= selector.share * rows.groupby("seed")["at"].transform("max")]
         rows = rows[rows["at"] == rows.groupby("seed")["at"].transform("max")]
     elif selector.at is not None:
         rows = rows[rows["at"] == selector.at]

@@ -44,7 +44,7 @@ def build(artifact: dict[str, Any], frame: pd.DataFrame, paper: Paper) -> dict[s
 
 def _row(series: dict[str, Any], measures: pd.DataFrame, metrics: dict[str, Any], paper: Paper) -> dict[str, Any]:
     failed = sorted(measures[measures.metric == "failed"].seed)
-    named = {key: series[key] for key in ("dataset", "dataset_title", "source", "model", "variant", "label")}
+    named = {key: series[key] for key in ("dataset", "dataset_title", "source", "split", "model", "variant", "label")}
     cells = []
     for metric, column in metrics.items():
         values = {seed: value * column["factor"] for seed, value in of_seeds(measures, metric).items()}
@@ -67,9 +67,10 @@ def _notes(rows: list[dict[str, Any]]) -> list[str]:
     notes = ["Mean ± standard deviation over seeds; seeds: started/finished/failed (diverged)."]
     if any(row["untrained"] is not None for row in rows):
         notes[0] += " Untrained: the same networks before the first step."
-    counts = {row["dataset_title"]: (row["train_images"], row["images_scored"]) for row in rows if _scored(row)}
-    for title, (trained, scored) in counts.items():
-        notes.append(f"{title}: trained on {trained} images, scored on {scored} others, background pixels left out.")
+    counted = {row["dataset_title"]: row for row in rows if "images_scored" in row}
+    for title, row in counted.items():
+        scored = f"{row['images_scored']} {row['split']} images, background pixels left out"
+        notes.append(f"{title}: trained on {row['train_images']} images, scored on {scored}.")
     replicas = sorted({row["dataset_title"] for row in rows if row["source"] == "replica"})
     if replicas:
         notes.append(f"Data: a replica of {', '.join(replicas)}, not the published records.")
@@ -80,10 +81,6 @@ def _notes(rows: list[dict[str, Any]]) -> list[str]:
             seeds = ", ".join(map(str, row["failed"]))
             notes.append(f"Failed: {row['label']} on {row['dataset_title']}, seed {seeds} (diverged).")
     return notes
-
-
-def _scored(row: dict[str, Any]) -> bool:
-    return "images_scored" in row
 
 
 def flat_metrics(table: dict[str, Any]) -> dict[str, Any]:

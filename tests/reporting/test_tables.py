@@ -43,6 +43,7 @@ def plan(tmp_path):
         "source": "replica",
         "variant": "base",
         "evaluation": "decomposition",
+        "split": "test",
         "at": None,
         "runs": runs,
     }

@@ -48,7 +48,7 @@ def there_already(names):
     is made again, by force or because it was cut short, if what it makes is there and `ancient` to the steps that use it.
     """
     folders = {run["folder"] for name in names for series in ARTIFACTS[name]["series"] for run in series["runs"]}
-    evaluated = [evaluation["data"] for folder in folders for evaluation in RUNS[folder]["evaluations"].values()]
+    evaluated = [dataset for folder in folders for dataset in RUNS[folder]["evaluations"].values()]
     datasets = {RUNS[folder]["dataset"] for folder in folders} | set(evaluated)
     files = [path for dataset in datasets for path in DATA[dataset].values()]
     return [path for path in files + [f"{folder}/manifest.json" for folder in folders] if Path(path).exists()]
@@ -57,7 +57,8 @@ def there_already(names):
 def evaluated_on(wildcards):
     """The data set whose held-out images an evaluation takes."""
     folder = "runs/{0.dataset}/{0.model}/{0.variant}-{0.digest}/seed{0.seed}".format(wildcards)
-    return RUNS[folder]["evaluations"][wildcards.evaluation]["data"]
+    file = "{0.evaluation}-{0.split}-{0.how}.json".format(wildcards)
+    return RUNS[folder]["evaluations"][f"{folder}/evaluation/{file}"]
 
 
 def outputs_of(name):

@@ -43,7 +43,7 @@ rule benchmark:
         f"logs/benchmark/{SCALE}.log",
     conda:
         "../../environment.yml"
-    threads: workflow.cores or 1  # all that there are; `--report` knows of none
+    threads: 64  # all that there are, so that nothing else runs beside
     resources:
         gpu=1,
     params:

@@ -43,5 +43,5 @@ rule evaluate:
         scale=SCALE,
     shell:
         "python -m emorl evaluate --scale {params.scale} --dataset {wildcards.dataset} --model {wildcards.model}"
-        " --variant {wildcards.variant} --seed {wildcards.seed} --what {wildcards.evaluation} --expect {output}"
-        " --threads {threads} 2>&1 | tee {log}"
+        " --variant {wildcards.variant} --seed {wildcards.seed} --what {wildcards.evaluation} --split {wildcards.split}"
+        " --expect {output} --threads {threads} 2>&1 | tee {log}"
