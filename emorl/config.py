@@ -37,15 +37,18 @@ def _seed_list(value: Any) -> Any:
 
 
 def _known_data_set(name: str) -> str:
-    if name not in data_sets():
-        raise ValueError(f"must be a data set: {', '.join(data_sets())}")
+    if name not in _data_sets():
+        raise ValueError(f"must be a data set: {', '.join(_data_sets())}")
     return name
 
 
 def _known_model(name: str) -> str:
-    if name not in model_names():
-        raise ValueError(f"must be a model: {', '.join(model_names())}")
+    if name not in _models():
+        raise ValueError(f"must be a model: {', '.join(_models())}")
     return name
+
+
+_data_sets, _models = cache(data_sets), cache(model_names)  # each name is looked up many times
 
 
 DataSetName = Annotated[str, AfterValidator(_known_data_set)]
@@ -163,24 +166,36 @@ def load_scale(name: str) -> ScaleSettings:
     known = sorted(file.stem for file in PARAMS.glob("*.yaml") if file.stem not in NOT_SCALES)
     if name not in known:
         raise UserError(f"there is no scale '{name}': known are {', '.join(known)} (files in params/)")
-    scale = validate(scale_class(), load_yaml(path), path)
+    scale, experiments = _checked_scale(path, path.read_text(encoding="utf-8")), load_experiments()
+    for variant in scale.variants:
+        if variant not in experiments.variants:
+            raise UserError(f"{_shown(path)}: variants: {_unknown_variant(variant, experiments)}")
+    return scale
+
+
+def load_experiments() -> ExperimentSettings:
+    """Read and check params/experiments.yaml. Raises UserError as `load_scale` does."""
+    return _checked_experiments(EXPERIMENTS, EXPERIMENTS.read_text(encoding="utf-8"))
+
+
+@cache  # planning asks for them again for every run
+def _checked_scale(path: Path, text: str) -> ScaleSettings:
+    scale = validate(scale_class(), _parsed(path, text), path)
     for dataset, settings in scale.datasets.items():
         _check_data(path, dataset, settings)
     for model, blocks in scale.models:
         for dataset, block in blocks.items():
             _check_block(scale, path, model, dataset, block)
-    for variant in scale.variants:
-        if variant not in load_experiments().variants:
-            raise UserError(f"{_shown(path)}: variants: {_unknown_variant(variant, load_experiments())}")
     return scale
 
 
-def load_experiments() -> ExperimentSettings:
-    experiments = validate(ExperimentSettings, load_yaml(EXPERIMENTS), EXPERIMENTS)
+@cache
+def _checked_experiments(path: Path, text: str) -> ExperimentSettings:
+    experiments = validate(ExperimentSettings, _parsed(path, text), path)
     for name, artifact in experiments.artifacts.items():
         for variant in [variant for series in artifact.series for variant in series.variants]:
             if variant not in experiments.variants:
-                raise UserError(f"{_shown(EXPERIMENTS)}: artifacts.{name}: {_unknown_variant(variant, experiments)}")
+                raise UserError(f"{_shown(path)}: artifacts.{name}: {_unknown_variant(variant, experiments)}")
     return experiments
 
 
@@ -278,7 +293,7 @@ def _sentence(mistake: Any) -> str:
             return f"{key} is {mistake['input']!r}; {message}"
 
 
-class _Loader(yaml.SafeLoader):
+class _Loader(yaml.CSafeLoader):
     """YAML 1.1 with two corrections: 1e-3 is a number, and a key given twice is an error."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict:
@@ -295,8 +310,12 @@ _Loader.add_implicit_resolver(
 
 
 def load_yaml(path: Path) -> Any:
+    return _parsed(path, path.read_text(encoding="utf-8"))
+
+
+def _parsed(path: Path, text: str) -> Any:
     try:
-        return yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)
+        return yaml.load(text, Loader=_Loader)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark
         raise UserError(f"{_shown(path)}, line {mark.line + 1}: {error.problem}") from None
