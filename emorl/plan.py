@@ -40,6 +40,7 @@ def make_plan(scale: str, selection: dict[str, Any]) -> dict[str, Any]:
         "runs": list(planned.values()),
         "artifacts": artifacts,
         "targets": _targets(artifacts),
+        "page": sha256_of_json([sha256_of_file(path) for path in (config.CLAIMS, ROOT / "docs" / "deviations.md")]),
     }
 
 
@@ -72,7 +73,9 @@ def _artifact(
         "needs_runs": bool(artifact.series),
         "series": series,
     }
-    made_by = {"code": code_digest(*modules_of(artifact.draw)), "paper": sha256_of_file(config.CLAIMS)}
+    made_by = {"code": code_digest(*modules_of(artifact.draw))}
+    if artifact.draw == "table":
+        made_by["paper"] = sha256_of_file(config.CLAIMS)
     if not artifact.series:
         made_by["benchmark"] = settings.benchmark.model_dump()
     return content | {"digest": sha256_of_json([content, made_by])[: runs.DIGEST_LENGTH]}

@@ -1,5 +1,6 @@
 """One artifact from its measures: a CSV, and a table in four forms or a figure in two."""
 
+from collections.abc import Iterator
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from emorl.reporting.style import save
 from emorl.reporting.tables import SOURCES, Paper
 
 PICTURES = ("decompositions", "layers", "traversals", "activeness", "leak")
+DCI = ("disentanglement", "completeness", "informativeness")
 
 
 def make_artifact(
@@ -57,13 +59,22 @@ def _figure(artifact: dict[str, Any], frame: pd.DataFrame, root: Path) -> Any:
     if artifact["draw"] == "priors":
         return draw()
     if artifact["draw"] in PICTURES:
-        return draw(list(_shown(artifact, root)), note(artifact, pictures=True))
+        return draw(list(_shown(artifact, root)), "; ".join([*_dci(frame), note(artifact, pictures=True)]))
     return draw(frame, note(artifact))
 
 
-def _shown(artifact: dict[str, Any], root: Path) -> Any:
+def _dci(frame: pd.DataFrame) -> Iterator[str]:
+    """The DCI scores of each label that has any, as Figure 9's caption gives them."""
+    for label, rows in frame[frame.metric.isin(DCI)].groupby("label", sort=False):
+        means = ", ".join(f"{rows[rows.metric == metric].value.mean():.2f}" for metric in DCI)
+        yield f"{', '.join(DCI)} of {label}: {means} (n = {rows.seed.nunique()})"
+
+
+def _shown(artifact: dict[str, Any], root: Path) -> Iterator[tuple[str, dict[str, np.ndarray]]]:
     """(title, arrays) of each series' run with the median score; the lowest seed where it has no score."""
     for series in artifact["series"]:
+        if series["evaluation"] == "disentanglement":
+            continue  # numbers alone
         read = [(run, read_json(root / run["file"])) for run in series["runs"]]
         finished = [(run, evaluation) for run, evaluation in read if "summary" in evaluation]
         if not finished:

@@ -118,7 +118,7 @@ def test_every_claim_is_about_runs_that_its_artifact_shows():
             for dataset in series.datasets
             for variant in series.variants
         }
-        wanted = {(s.model, s.dataset, s.variant) for pair in claims._pairs(claim) for s in pair}
+        wanted = {(s.model, s.dataset, s.variant) for pair in claim.pairs() for s in pair}
         assert wanted <= shown, claim.id
 
 

@@ -33,6 +33,13 @@ SHOWN = TARGETS["all"]
 MARKERS = {name: f"{REPORT}/.{name}-{artifact['digest']}" for name, artifact in ARTIFACTS.items()}
 BENCHMARK = f"{REPORT}/benchmark.csv"
 
+if workflow.is_main_process:
+    trained = sum(Path(folder, "manifest.json").exists() for folder in RUNS)
+    logger.info(
+        f"Scale {SCALE}: {trained} of {len(RUNS)} runs are trained; `python -m emorl plan all --scale {SCALE}` tells"
+        " the hours and disk that the others take"
+    )
+
 
 def is_timed(name):
     return ARTIFACTS[name]["draw"].startswith("timings")
@@ -70,7 +77,7 @@ def target_files(target):
     """All that a target asks for. Evaluations are named as well, so that a missing run is noticed even beside an old
     table."""
     names = TARGETS[target]
-    digest = sha256_of_json([ARTIFACTS[name]["digest"] for name in names])[:10]
+    digest = sha256_of_json([PLAN["page"], *(ARTIFACTS[name]["digest"] for name in names)])[:10]
     evaluations = [path for name in names for path in evaluations_of(name)]
     made = [path for name in names for path in [MARKERS[name], f"{REPORT}/{name}.png", *outputs_of(name)]]
     return [*evaluations, *there_already(names), *made, f"{REPORT}/.page-{target}-{digest}"]

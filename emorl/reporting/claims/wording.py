@@ -1,0 +1,129 @@
+"""Verdicts in words: a sentence each, a CSV, a text for a terminal."""
+
+import textwrap
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, fields
+
+import pandas as pd
+
+from emorl.evaluation.statistics import failure_interval
+from emorl.reporting.claims.evidence import Evidence
+from emorl.reporting.claims.statements import (
+    EXACT,
+    Claim,
+    JudgedClaim,
+    OrderClaim,
+    PaperSettings,
+    TrendClaim,
+    UnjudgedClaim,
+)
+
+
+@dataclass(frozen=True)
+class Verdict:
+    id: str
+    where: str
+    text: str
+    kind: str
+    verdict: str
+    """reproduced, close, differs, undecided, not run or cannot be run."""
+    estimate: float | None
+    """In the paper's unit: a mean, a difference, or a mean ratio; of a trend, its weakest difference."""
+    low: float | None
+    """95 % interval of the estimate; None below two seeds and where every run repeats the number."""
+    high: float | None
+    n: int
+    """Seeds that it rests on."""
+    failed: int
+    """Runs that failed."""
+    paper: str | None
+    """What the paper prints."""
+    margin: float | None
+    p: float | None
+    """Of the decision that is nearest, Holm-adjusted."""
+    sentence: str
+    seeds_needed: int | None
+    """With which, in all, an open verdict would probably be decided; None if it is not open, or cannot be said."""
+    purpose: str
+    """Of the runs: reproduction, demonstration or test."""
+
+
+def sentence(claim: Claim, verdict: Verdict, evidence: Evidence | None) -> str:
+    if isinstance(claim, UnjudgedClaim):
+        return f"It cannot be judged here: {claim.cannot}."
+    if evidence is None:
+        return "There are no measures of it at this scale."
+    if not evidence.comparisons:
+        return f"Too many runs failed to leave a number{_failures(evidence)}."
+    interval = f" [{verdict.low:.4g}, {verdict.high:.4g}]" if evidence.testable else ""
+    seeds = f"{verdict.n} seed{'s' if verdict.n > 1 else ''}"
+    basis = EXACT[claim.pairs()[0][0].metric] if evidence.exact else seeds
+    start = f"The {claim.estimated} is {verdict.estimate:.4g}{interval} over {basis}"
+    tested = "" if verdict.p is None else f" (p = {verdict.p:.2g})"
+    return f"{start}: {_finding(claim, verdict)}{tested}{_plan(verdict, evidence)}{_failures(evidence)}."
+
+
+def _finding(claim: JudgedClaim, verdict: Verdict) -> str:
+    if isinstance(claim, OrderClaim | TrendClaim):
+        bound = -verdict.margin if verdict.margin else 0
+        return {
+            "reproduced": f"above {bound:g}, as the paper says",
+            "differs": f"below {bound:g}, against the paper",
+            "undecided": f"whether it is above {bound:g} is uncertain",
+        }[verdict.verdict]
+    paper = f"the paper's {verdict.paper}"
+    return {
+        "reproduced": f"within {verdict.margin:g} of {paper}",
+        "close": f"within {verdict.margin:g} of {paper} by the estimate alone",
+        "differs": f"further than {verdict.margin:g} from {paper}",
+        "undecided": f"whether it is within {verdict.margin:g} of {paper} is uncertain",
+    }[verdict.verdict]
+
+
+def _plan(verdict: Verdict, evidence: Evidence) -> str:
+    if verdict.verdict not in ("close", "undecided"):
+        return ""
+    reason = "" if evidence.testable else "; one seed has no spread"
+    if verdict.seeds_needed:
+        return f"{reason}; {verdict.seeds_needed} seeds in all would probably decide"
+    return reason or "; no affordable number of seeds would decide"
+
+
+def _failures(evidence: Evidence) -> str:
+    if not evidence.failed:
+        return ""
+    low, high = failure_interval(evidence.failed, evidence.started)
+    return (
+        f"; {evidence.failed} of {evidence.started} runs failed "
+        f"(95 % interval of the rate {100 * low:.0f} to {100 * high:.0f} %)"
+    )
+
+
+def paper_text(paper: PaperSettings) -> str:
+    return f"{paper.mean:g}" if paper.n is None else f"{paper.mean:g} ± {paper.std:g} (n = {paper.n})"
+
+
+def heading(purpose: str) -> str:
+    """What the verdicts are about, in a sentence."""
+    if purpose == "reproduction":
+        return "Each claim of the paper against the runs of its own setting."
+    return f"This judges the pipeline, not the paper: the runs are a {purpose}, not a reproduction."
+
+
+def as_frame(verdicts: Sequence[Verdict]) -> pd.DataFrame:
+    """One line per claim, columns as the fields of Verdict, numbers unrounded."""
+    return pd.DataFrame([asdict(verdict) for verdict in verdicts], columns=[field.name for field in fields(Verdict)])
+
+
+def as_text(verdicts: Sequence[Verdict]) -> str:
+    """For a terminal of 80 columns: how many of each verdict, then every claim."""
+    lines = [*textwrap.wrap(heading(verdicts[0].purpose), 80), _counts(verdicts), ""]
+    for verdict in verdicts:
+        lines += textwrap.wrap(f"{verdict.verdict.upper()}  {verdict.id}: {verdict.text} ({verdict.where})", 80)
+        lines += textwrap.wrap(verdict.sentence, 80, initial_indent="    ", subsequent_indent="    ")
+    return "\n".join(lines)
+
+
+def _counts(verdicts: Sequence[Verdict]) -> str:
+    words = [verdict.verdict for verdict in verdicts]
+    return ", ".join(f"{words.count(word)} {word}" for word in dict.fromkeys(words))
