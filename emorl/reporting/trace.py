@@ -1,5 +1,6 @@
 """From a table's cell back to its seeds: runs, data, code, and the command that makes one again."""
 
+import json
 import math
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,8 @@ from emorl.data.store import describe
 from emorl.errors import UserError
 from emorl.files import read_json, sha256_of_json
 from emorl.plan import make_plan
-from emorl.reporting import measures
+from emorl.reporting import measures, tables
+from emorl.reporting.claims import load_claims, paper_values
 
 SHOWN_OF_MANIFEST = (
     *("git_commit", "git_dirty", "code_digest", "config_sha256", "digest", "status", "error", "steps", "parameters"),
@@ -92,10 +94,13 @@ def mismatches(scale: str, root: Path) -> list[str]:
         raise UserError(f"reports/{scale}/plan.json is not there: nothing has been made at scale {scale}")
     plan = read_json(folder / "plan.json")
     found = []
-    current = {run["folder"] for run in make_plan(scale, {})["runs"]}
+    current = {run["folder"]: run["evaluations"] for run in make_plan(scale, {})["runs"]}
     for name, artifact in plan["artifacts"].items():
-        if (folder / f".{name}-{artifact['digest']}").exists() and artifact["series"]:
-            found += _changed_measures(name, artifact, folder, root)
+        if (folder / f".{name}-{artifact['digest']}").exists():
+            if artifact["series"]:
+                found += _changed_measures(name, artifact, folder, root)
+        elif (folder / f"{name}.csv").exists():
+            found.append(f"{name}: {name}.csv was made for another selection, other code or other params/")
     for run in plan["runs"]:
         if (root / run["folder"] / "manifest.json").exists():
             found += _changed_run(run, plan["data"][run["dataset"]]["prepared"], current, root)
@@ -113,13 +118,22 @@ def _changed_measures(name: str, artifact: dict[str, Any], folder: Path, root: P
     same = len(now) == len(written) and all(
         math.isclose(a, b, rel_tol=1e-9) for a, b in zip(now.value, written.value, strict=True)
     )
-    return [] if same else [f"{name}: {name}.csv does not hold what its runs' evaluations say"]
+    if not same:
+        return [f"{name}: {name}.csv does not hold what its runs' evaluations say"]
+    if artifact["draw"] == "table":
+        table = json.loads(json.dumps(tables.build(artifact, now, paper_values(load_claims(), name))))
+        if table != read_json(folder / f"{name}.json"):
+            return [f"{name}: {name}.json does not hold what {name}.csv and params/claims.yaml come to"]
+    return []
 
 
-def _changed_run(run: dict[str, Any], prepared: str, current: set[str], root: Path) -> list[str]:
+def _changed_run(run: dict[str, Any], prepared: str, current: dict[str, dict], root: Path) -> list[str]:
     manifest, found = read_json(root / run["folder"] / "manifest.json"), []
     if run["folder"] not in current:
         found.append(f"{run['folder']}: code or params/ have changed since; they now ask for another run")
+    else:
+        changed = [file for file in run["evaluations"] if file not in current[run["folder"]] and (root / file).exists()]
+        found += [f"{file}: code or params/ have changed since; they now ask for another" for file in changed]
     if sha256_of_json(manifest["config"]) != manifest["config_sha256"]:
         found.append(f"{run['folder']}: its manifest's configuration is not the one it was hashed from")
     if not (root / run["folder"] / "checkpoint.pt").exists():

@@ -9,6 +9,7 @@ from scipy import stats
 
 from emorl import config
 from emorl.errors import UserError
+from emorl.evaluation.statistics import holm
 from emorl.reporting import claims
 from emorl.reporting.claims import as_frame, as_text, judge, load_claims, paper_values, power
 
@@ -291,7 +292,7 @@ def test_p_values_are_adjusted_for_all_that_is_judged(load):
     )
     alone = [judge([claim], {"table1": frame}, "test")[0].p for claim in both[:2]]
     together = [verdict.p for verdict in judge(both, {"table1": frame}, "test")]
-    assert together[:2] == pytest.approx(claims.holm(alone))
+    assert together[:2] == pytest.approx(holm(alone))
     assert together[:2] != pytest.approx(alone)
     assert together[2] is None
 
