@@ -34,13 +34,15 @@ def make_artifact(
             f"that {artifact['title']} shows"
         )
     is_timing = DRAWINGS[artifact["draw"]] == "timings"
-    frame = measures.timings(pd.read_csv(benchmark)) if is_timing else measures.gather(artifact, root)
+    timed = pd.read_csv(benchmark) if is_timing else None
+    frame = measures.timings(timed) if is_timing else measures.gather(artifact, root)
     with atomic_path(folder / f"{name}.csv") as temporary:
         frame.to_csv(temporary, index=False)
     if artifact["draw"] == "table":
         figure = _write_table(artifact, frame, folder / name, paper)
     else:
-        figure = _figure(artifact, frame, root)
+        about = _how_timed(plan["benchmark"], timed) if is_timing else _dci(frame)
+        figure = _figure(artifact, frame, root, about)
     save(figure, folder / name)
 
 
@@ -53,21 +55,36 @@ def _write_table(artifact: dict[str, Any], frame: pd.DataFrame, stem: Path, pape
     return tables.draw(table)
 
 
-def _figure(artifact: dict[str, Any], frame: pd.DataFrame, root: Path) -> Any:
-    """Numeric figures take the measures, pictures the arrays that evaluations kept."""
+def _figure(artifact: dict[str, Any], frame: pd.DataFrame, root: Path, about: list[str]) -> Any:
+    """Numeric figures take the measures, pictures the arrays that evaluations kept; `about` is more small print."""
     draw = getattr(import_module(f"emorl.reporting.{DRAWINGS[artifact['draw']]}"), artifact["draw"])
     if artifact["draw"] == "priors":
         return draw()
     if artifact["draw"] in PICTURES:
-        return draw(list(_shown(artifact, root)), "; ".join([*_dci(frame), note(artifact, pictures=True)]))
-    return draw(frame, note(artifact))
+        return draw(list(_shown(artifact, root)), "; ".join([*about, note(artifact, pictures=True)]))
+    return draw(frame, "; ".join([*about, note(artifact)]))
 
 
-def _dci(frame: pd.DataFrame) -> Iterator[str]:
+def _how_timed(settings: dict[str, Any], timed: pd.DataFrame) -> list[str]:
+    batch, count, machine = settings["batch"], settings["repetitions"], timed.iloc[0]
+    device = machine.gpu if isinstance(machine.gpu, str) else f"{machine.cpu}, {machine.threads} CPU threads"
+    return [
+        f"Batches of {batch} images of noise, seven slots, medians of {count} on {device}",
+        f"largest batch: how many images {settings['budget_gb']:g} GB would hold",
+        "E-X-S: with Slot Attention's decoder",
+        "IODINE: the port that the paper timed, and the published model",
+    ]
+
+
+def _dci(frame: pd.DataFrame) -> list[str]:
     """The DCI scores of each label that has any, as Figure 9's caption gives them."""
-    for label, rows in frame[frame.metric.isin(DCI)].groupby("label", sort=False):
-        means = ", ".join(f"{rows[rows.metric == metric].value.mean():.2f}" for metric in DCI)
-        yield f"{', '.join(DCI)} of {label}: {means} (n = {rows.seed.nunique()})"
+    scored = frame[frame.metric.isin(DCI)].groupby("label", sort=False)
+    means = {label: [rows[rows.metric == metric].value.mean() for metric in DCI] for label, rows in scored}
+    texts = [
+        f"{label} {', '.join(f'{mean:.2f}' for mean in means[label])} (n = {rows.seed.nunique()})"
+        for label, rows in scored
+    ]
+    return [f"Mean {', '.join(DCI)}: {', '.join(texts)}"] if texts else []
 
 
 def _shown(artifact: dict[str, Any], root: Path) -> Iterator[tuple[str, dict[str, np.ndarray]]]:

@@ -4,9 +4,9 @@ from typing import Any
 
 import numpy as np
 
-from emorl.reporting.style import figure_style, hwc, slot_palette
+from emorl.reporting.style import PAGE_WIDTH, figure_style, hwc, note_below, slot_palette
 
-WIDTH, HEADER = 7.6, 0.5  # inches
+HEADER = 0.42  # inches
 
 Shown = tuple[str, dict[str, np.ndarray]]  # title, and arrays as `emorl.evaluation.decomposition.Examples`
 
@@ -15,17 +15,18 @@ def decompositions(shown: list[Shown], note: str) -> Any:
     """One block of rows per run, one row per image."""
     heights = [HEADER + len(examples["images"]) * _row_height(examples) for _, examples in shown]
     with figure_style() as plt:
-        figure = plt.figure(figsize=(WIDTH, max(sum(heights), 1)))
+        figure = plt.figure(figsize=(PAGE_WIDTH, max(sum(heights), 1)))
         parts = np.atleast_1d(figure.subfigures(max(len(shown), 1), height_ratios=heights or None))
         for part, height, (title, examples) in zip(parts, heights, shown, strict=False):
-            part.suptitle(f"{title}; {note}", y=1 - 0.05 / height, va="top")
+            part.suptitle(title, x=0.01, ha="left", y=1 - 0.05 / height, va="top", fontsize=8)
             _draw(part, examples, top=1 - HEADER / height)
+        note_below(figure, note)
     return figure
 
 
 def _row_height(examples: Any) -> float:
     """Inches; the pictures of a row are square and fill the width."""
-    return WIDTH / (3 + examples["masks"].shape[1])
+    return PAGE_WIDTH / (3 + examples["masks"].shape[1])
 
 
 def _draw(figure: Any, examples: Any, top: float) -> None:
@@ -38,7 +39,7 @@ def _draw(figure: Any, examples: Any, top: float) -> None:
     for axis in axes.flat:
         axis.set_axis_off()
     for column, title in enumerate(["image", "reconstruction", "masks", *(f"slot {k + 1}" for k in range(slots))]):
-        axes[0, column].set_title(title)
+        axes[0, column].set_title(title, fontsize=6.5, pad=3)
     for row, (image, reconstruction, mask, colours) in enumerate(
         zip(images, examples["reconstruction"], masks, examples["colours"], strict=True)
     ):

@@ -4,9 +4,9 @@ from typing import Any
 
 import numpy as np
 
-from emorl.reporting.style import figure_style, hwc, note_below, slot_palette
+from emorl.reporting.style import PAGE_WIDTH, figure_style, hwc, note_below, slot_palette
 
-WIDTH, HEADER, LABEL = 7.6, 0.45, 0.5  # inches
+HEADER, LABEL = 0.42, 0.5  # inches
 COLUMNS = ("image", "reconstruction", "masks", "attention")
 
 Shown = tuple[str, dict[str, np.ndarray]]  # title, and arrays as of `emorl.evaluation.layers.examples`
@@ -22,10 +22,10 @@ def layers(shown: list[Shown], note: str) -> Any:
     ]
     heights = [HEADER + len(scene["masks"]) * _cell(scene) for _, scene in scenes]
     with figure_style() as plt:
-        figure = plt.figure(figsize=(WIDTH, max(sum(heights), 1)))
+        figure = plt.figure(figsize=(PAGE_WIDTH, max(sum(heights), 1)))
         parts = np.atleast_1d(figure.subfigures(max(len(scenes), 1), height_ratios=heights or None))
         for part, height, (title, scene) in zip(parts, heights, scenes, strict=False):
-            part.suptitle(title, x=0.01, ha="left", y=1 - 0.05 / height, va="top")
+            part.suptitle(title, x=0.01, ha="left", y=1 - 0.05 / height, va="top", fontsize=8)
             _draw(part, scene, top=1 - HEADER / height)
         note_below(figure, note)
     return figure
@@ -33,18 +33,18 @@ def layers(shown: list[Shown], note: str) -> Any:
 
 def _cell(scene: dict[str, np.ndarray]) -> float:
     """Inches of a picture's side."""
-    return (WIDTH - LABEL) / (len(COLUMNS) + scene["masks"].shape[1])
+    return (PAGE_WIDTH - LABEL) / (len(COLUMNS) + scene["masks"].shape[1])
 
 
 def _draw(figure: Any, scene: dict[str, np.ndarray], top: float) -> None:
     rows, slots = scene["masks"].shape[:2]
     palette = slot_palette(slots)
-    layout = {"left": LABEL / WIDTH, "right": 0.99, "bottom": 0.01, "top": top, "wspace": 0.06, "hspace": 0.06}
+    layout = {"left": LABEL / PAGE_WIDTH, "right": 0.99, "bottom": 0.01, "top": top, "wspace": 0.06, "hspace": 0.06}
     axes = figure.subplots(rows, len(COLUMNS) + slots, squeeze=False, gridspec_kw=layout)
     for axis in axes.flat:
         axis.set_axis_off()
     for column, title in enumerate([*COLUMNS, *(f"slot {k + 1}" for k in range(slots))]):
-        axes[0, column].set_title(title)
+        axes[0, column].set_title(title, fontsize=6, pad=3)
     axes[0, 0].imshow(hwc(scene["images"]))
     for row in range(rows):
         name = f"layer {row + 1}" if row < rows - 1 else "refined"
