@@ -140,10 +140,13 @@ def draw(
 ) -> None:
     """Make one table or figure from evaluated runs, with the CSV of its numbers."""
     from emorl.reporting.artifacts import make_artifact
-    from emorl.reporting.claims import load_claims, paper_values
 
-    paper = paper_values(load_claims(), artifact)
-    make_artifact(artifact, read_json(plan), ROOT / plan.parent, ROOT, paper, benchmark)
+    content, paper = read_json(plan), {}
+    if content["artifacts"][artifact]["draw"] == "table":
+        from emorl.reporting.claims import load_claims, paper_values  # with PyTorch, which figures do without
+
+        paper = paper_values(load_claims(), artifact)
+    make_artifact(artifact, content, ROOT / plan.parent, ROOT, paper, benchmark)
 
 
 @app.command()

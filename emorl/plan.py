@@ -10,6 +10,7 @@ from typing import Any
 
 from emorl import config, runs
 from emorl.data import data_set
+from emorl.evaluation.job import arrays_path
 from emorl.files import read_json, sha256_of_file, sha256_of_json, write_json
 from emorl.models import model_class
 from emorl.provenance import ROOT, code_digest
@@ -121,9 +122,9 @@ def _shown_run(run: runs.Run, evaluation: str, planned: dict[str, dict[str, Any]
     entry = planned.setdefault(folder, identity | {"folder": folder, "steps": steps, "evaluations": {}})
     if evaluation == "training":
         return {"seed": run.seed, "folder": folder, "file": f"{folder}/manifest.json"}
-    path = str(run.evaluation_path(evaluation))
-    entry["evaluations"][path] = run.evaluated_on(evaluation).name
-    return {"seed": run.seed, "folder": folder, "file": path}
+    path = run.evaluation_path(evaluation)
+    entry["evaluations"][str(path)] = run.evaluated_on(evaluation).name
+    return {"seed": run.seed, "folder": folder, "file": str(path), "arrays": str(arrays_path(path))}
 
 
 def _data_sets(planned: dict[str, dict[str, Any]]) -> list[str]:

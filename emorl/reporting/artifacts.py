@@ -9,7 +9,6 @@ import numpy as np
 import pandas as pd
 
 from emorl.errors import UserError
-from emorl.evaluation.job import arrays_path
 from emorl.files import atomic_path, read_json, write_json, write_text
 from emorl.reporting import DRAWINGS, measures, tables
 from emorl.reporting.style import save
@@ -101,7 +100,7 @@ def _shown(artifact: dict[str, Any], root: Path) -> Iterator[tuple[str, dict[str
         title = f"{series['label']} on {series['dataset_title']}{source}, seed {run['seed']}"
         if "ari" in evaluation["summary"] and series["evaluation"] == "decomposition":
             title += f", ARI {100 * evaluation['summary']['ari']:.1f}"
-        arrays = dict(np.load(arrays_path(root / run["file"])))
+        arrays = dict(np.load(root / run["arrays"]))
         if artifact["images"] is not None:
             arrays = _of_images(arrays, artifact["images"])
         yield title, arrays

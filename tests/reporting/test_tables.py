@@ -33,7 +33,9 @@ def plan(tmp_path):
             evaluation = {"failed": "diverged at step 7: loss is nan"}
         (tmp_path / path).parent.mkdir(parents=True)
         (tmp_path / path).write_text(json.dumps(evaluation))
-        runs.append({"seed": seed, "folder": f"runs/seed{seed}", "file": path})
+        runs.append(
+            {"seed": seed, "folder": f"runs/seed{seed}", "file": path, "arrays": f"runs/seed{seed}/evaluation.npz"}
+        )
     series = {
         "model": "emorl",
         "model_title": "EfficientMORL",
