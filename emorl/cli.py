@@ -84,7 +84,8 @@ def train(
     threads: Annotated[int, typer.Option(min=1, help="CPU threads.")] = 1,
     checkpoint_seconds: Annotated[float, typer.Option(help="Seconds between checkpoints.")] = 20.0,
 ) -> None:  # fmt: skip
-    """Train one run, or resume it; does nothing if it is finished. Exit status 3: diverged, recorded as failed.
+    """Train one run, or resume it; does nothing if it is finished. Exit status 3: diverged, recorded as failed; 75:
+    asked to stop by Ctrl-C, SIGTERM or SIGUSR2, saved and to be gone on with.
 
     On several GPUs: `torchrun --standalone --nproc-per-node 8 -m emorl train ...`; each takes its share of a batch.
     """
@@ -94,19 +95,24 @@ def train(
     from emorl.training import processes
     from emorl.training.engine import Diverged
     from emorl.training.engine import train as train_run
+    from emorl.training.interruption import Interrupted, listening
     from emorl.training.progress import ProgressLine
 
     torch.set_num_threads(threads)
     run = _run(scale, dataset, model, variant, seed)
     _check_expected(expect, run.folder)
     line = ProgressLine(f"{dataset}/{model}/{variant} seed {seed}")
-    with processes.joined(), live_mirror(run):
+    with processes.joined(), live_mirror(run), listening() as listener:
         try:
-            manifest = train_run(training_job(run), line.update, checkpoint_seconds)
+            manifest = train_run(training_job(run), line.update, checkpoint_seconds, listener.asked_to_stop)
         except Diverged as error:
             if processes.is_first():
                 print(f"error: {run.folder} {error}; recorded as failed", file=sys.stderr)
             raise typer.Exit(DIVERGED) from None
+        except Interrupted as error:
+            if processes.is_first():
+                print(f"{run.folder} {error}", file=sys.stderr)
+            raise typer.Exit(os.EX_TEMPFAIL) from None
         if processes.is_first():
             line.finish(f"finished after {manifest['wall_seconds']:.0f} s of training: {run.folder}")
 

@@ -16,10 +16,11 @@ from emorl.errors import UserError
 from emorl.evaluation.job import EvaluationJob
 from emorl.files import read_json, sha256_of_json, write_json
 from emorl.models import Model
+from emorl.models.parts.precision import set_float32_precision
 from emorl.provenance import ROOT, environment, repository_state
 from emorl.runs import Run
 from emorl.training import engine, processes
-from emorl.training.checkpoints import load_checkpoint
+from emorl.training.checkpoints import CHECKPOINT, load_checkpoint
 
 
 def training_job(run: Run) -> engine.Job:
@@ -72,12 +73,13 @@ def evaluate_run(run: Run, evaluation: str) -> None:
 def _untrained_model(run: Run, **changes: Any) -> Model:
     settings = run.settings.model.model_copy(update=changes)
     size, device = run.data.settings.image_size, "cuda" if torch.cuda.is_available() else "cpu"
+    set_float32_precision(exact=True)
     return engine.build_model(run.model, settings, size, torch.float32, run.seed).to(device)
 
 
 def _trained_model(run: Run, **changes: Any) -> Model:
     model = _untrained_model(run, **changes)
-    state = load_checkpoint(ROOT / run.folder / engine.CHECKPOINT, run.digest)
+    state = load_checkpoint(ROOT / run.folder / CHECKPOINT, run.digest)
     model.load_state_dict(state["model"])
     return model
 

@@ -10,7 +10,7 @@ form ⟨z_i, g_i⟩ with g_i constant, which has the same gradient in z_i; the r
 decoder activations, so memory does not grow with I.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Hashable, Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Literal
@@ -175,6 +175,9 @@ class EfficientMORL(Model):
         if settings.geco is not None:
             scalars |= {"geco_constraint": self.geco.ema.clone(), "geco_zeta": self.geco.zeta.clone()}
         return scalars
+
+    def phase(self, step: int) -> Hashable:
+        return refinement_steps(step, self.settings.refinement), self.geco.phase(step)
 
     # ---- Algorithm 1 ------------------------------------------------------------------------------------------
 

@@ -1,7 +1,7 @@
 """What every model is to the rest of the project: training, evaluation and figures know only this."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Hashable, Iterator
 from dataclasses import dataclass, field
 from typing import ClassVar
 
@@ -78,6 +78,10 @@ class Model(nn.Module, ABC):
     def check(cls, settings: Settings, image_size: int) -> list[str]:
         """Sentences about settings that are allowed but surprising. Raises ValueError for an impossible combination."""
         return []
+
+    def phase(self, step: int) -> Hashable:
+        """What of `step` decides which operations a training step does; where it is equal, only values differ."""
+        return None
 
     def count_parameters(self) -> int:
         return sum(parameter.numel() for parameter in self.parameters())

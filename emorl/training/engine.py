@@ -8,11 +8,9 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -20,16 +18,18 @@ from emorl.data.store import load_images
 from emorl.errors import UserError
 from emorl.files import read_json, write_json
 from emorl.models import Model, model_class
-from emorl.models.parts.precision import preferred_dtype
+from emorl.models.parts.precision import preferred_dtype, set_float32_precision
 from emorl.settings import Settings
 from emorl.training import processes
-from emorl.training.checkpoints import load_checkpoint, save_checkpoint
+from emorl.training.checkpoints import CHECKPOINT, latest_checkpoint, save_checkpoint
 from emorl.training.compilation import compiled
+from emorl.training.interruption import Interrupted
 from emorl.training.metrics import MetricsLog
 from emorl.training.schedules import learning_rate
 from emorl.training.settings import TrainingSettings
+from emorl.training.step import CudaGraphs, Recorder, TrainingStep, as_input
 
-CHECKPOINT, METRICS, RECORD, MANIFEST = "checkpoint.pt", "metrics.jsonl", "run.json", "manifest.json"
+METRICS, RECORD, MANIFEST = "metrics.jsonl", "run.json", "manifest.json"
 
 
 class Diverged(Exception):
@@ -59,13 +59,20 @@ class Progress:
     scalars: dict[str, float]
 
 
-def train(job: Job, report: Callable[[Progress], None], checkpoint_seconds: float = 20.0) -> dict[str, Any]:
+def train(
+    job: Job,
+    report: Callable[[Progress], None],
+    checkpoint_seconds: float = 20.0,
+    asked_to_stop: Callable[[], bool] = lambda: False,
+) -> dict[str, Any]:
     """Train until the last step, resuming if a checkpoint is there, and write the manifest, which is also returned.
 
     A finished run is left as it is. `report` is called at each logged step. A checkpoint is written, and metrics
     appear, at the first logged step after `checkpoint_seconds`; between logged steps nothing is fetched from the
     device. Of several processes the first alone writes and reports. Raises Diverged after recording the run as
-    failed; UserError for a checkpoint that belongs to another run, or a run that these processes cannot share.
+    failed; Interrupted, at the end of a step and with a checkpoint of it, once `asked_to_stop` (several processes
+    ask at logged steps); UserError for a checkpoint that belongs to another run, or a run that these processes cannot
+    share.
     """
     if is_finished(job.folder):
         return read_json(job.folder / MANIFEST)
@@ -75,6 +82,8 @@ def train(job: Job, report: Callable[[Progress], None], checkpoint_seconds: floa
     state = _start_or_resume(job, images)
     _check_processes(job, state.model)
     settings, writing = job.training, processes.is_first()
+    recorder = _recorder(state.generator)
+    training_step = TrainingStep(state.model, state.optimizer, state.generator, images, settings, job.seed, recorder)
 
     if writing:
         write_json(job.folder / RECORD, job.record | {"started": state.started, "steps": settings.steps})
@@ -82,26 +91,31 @@ def train(job: Job, report: Callable[[Progress], None], checkpoint_seconds: floa
     last_checkpoint = last_report = time.monotonic()
     reported_step = state.step
     while state.step < settings.steps:
-        scalars = _training_step(state, images, settings, job.seed)
+        scalars = training_step(state.step)
         state.step += 1
-        if state.step % settings.log_every and state.step < settings.steps:
-            continue
-        values = _fetch(scalars) | {"learning_rate": learning_rate(state.step - 1, settings)}
-        reason = _why_diverged(values, settings.explosion)
-        now = time.monotonic()
-        if writing:
+        logged = state.step % settings.log_every == 0 or state.step == settings.steps
+        stopping = asked_to_stop() if processes.count() == 1 else logged and processes.any_of_them(asked_to_stop())
+        if logged:
+            values = _fetch(scalars) | {"learning_rate": learning_rate(state.step - 1, settings)}
+            now = time.monotonic()
             rate = (state.step - reported_step) / (now - last_report)
-            state.log.add({"step": state.step, "time": time.time(), "steps_per_second": rate} | values)
-            report(Progress(state.step, settings.steps, rate, values))
-            last_report, reported_step = now, state.step
-        if reason:
             if writing:
-                state.log.publish()
-                _write_manifest(job, state, status="failed", error=f"diverged at step {state.step}: {reason}")
-            raise Diverged(f"diverged at step {state.step}: {reason}")
-        if writing and (state.step == settings.steps or now - last_checkpoint >= checkpoint_seconds):
+                state.log.add({"step": state.step, "time": time.time(), "steps_per_second": rate} | values)
+            last_report, reported_step = now, state.step
+            if reason := _why_diverged(values, settings.explosion):
+                if writing:
+                    state.log.publish()
+                    _write_manifest(job, state, status="failed", error=f"diverged at step {state.step}: {reason}")
+                raise Diverged(f"diverged at step {state.step}: {reason}")
+        due = logged and (state.step == settings.steps or time.monotonic() - last_checkpoint >= checkpoint_seconds)
+        if writing and (due or stopping):
             state.save(job)
             last_checkpoint = time.monotonic()
+        if stopping and state.step < settings.steps:
+            processes.wait_for_all()  # until the checkpoint is there
+            raise Interrupted(state.step)
+        if writing and logged:
+            report(Progress(state.step, settings.steps, rate, values))
     if writing:
         _write_manifest(job, state, status="finished", error=None)
     processes.wait_for_all()
@@ -120,39 +134,14 @@ def build_model(name: str, settings: Settings, image_size: int, dtype: torch.dty
         return model_class(name)(settings, image_size, dtype)
 
 
-def _training_step(state: "_State", images: Tensor, settings: TrainingSettings, seed: int) -> dict[str, Tensor]:
-    for group in state.optimizer.param_groups:
-        group["lr"] = learning_rate(state.step, settings)
-    indices = _batch_indices(state.step, len(images), settings.batch_size, seed, images.device)
-    batch = _as_input(images[processes.share(indices)])
-    state.optimizer.zero_grad()
-    scalars = state.model.accumulate_gradients(batch, state.step, state.generator)
-    processes.average_gradients(state.trainable())
-    norm = torch.nn.utils.clip_grad_norm_(state.trainable(), settings.clip_norm or math.inf)
-    state.optimizer.step()
-    return scalars | {"gradient_norm": norm}
-
-
-def _as_input(images: Tensor) -> Tensor:
-    """(B, H, W, 3) uint8 -> (B, 3, H, W) in [0, 1], channels-last in memory."""
-    return images.permute(0, 3, 1, 2).float() / 255
+def _recorder(generator: torch.Generator) -> Recorder | None:
+    """CUDA graphs on one GPU; several exchange gradients in the middle of a step."""
+    return CudaGraphs(generator) if generator.device.type == "cuda" and processes.count() == 1 else None
 
 
 def _fetch(scalars: dict[str, Tensor]) -> dict[str, float]:
     """Means over processes, brought from the device in one go."""
     return dict(zip(scalars, processes.mean(torch.stack(list(scalars.values()))).tolist(), strict=True))
-
-
-def _batch_indices(step: int, images: int, batch_size: int, seed: int, device: torch.device) -> Tensor:
-    """The batch of this step: epochs are permutations drawn from (seed, epoch), their ragged end is dropped."""
-    batches_per_epoch = images // batch_size
-    epoch, position = divmod(step, batches_per_epoch)
-    return _epoch_permutation(seed, epoch, images, device)[position * batch_size : (position + 1) * batch_size]
-
-
-@lru_cache(maxsize=1)
-def _epoch_permutation(seed: int, epoch: int, images: int, device: torch.device) -> Tensor:
-    return torch.from_numpy(np.random.default_rng((seed, epoch)).permutation(images)).to(device)
 
 
 def _why_diverged(values: dict[str, float], explosion: float) -> str | None:
@@ -181,9 +170,6 @@ class _State:
     resumed_at: list[int]
     clock_start: float
 
-    def trainable(self) -> list[Tensor]:
-        return [parameter for parameter in self.model.parameters() if parameter.requires_grad]
-
     def seconds(self) -> float:
         """Training time over all starts."""
         return self.seconds_before + time.monotonic() - self.clock_start
@@ -207,15 +193,16 @@ class _State:
 
 
 def _start_or_resume(job: Job, images: Tensor) -> _State:
-    path, device = job.folder / CHECKPOINT, images.device
-    saved = load_checkpoint(path, job.digest) if path.exists() else None
+    device = images.device
+    saved = latest_checkpoint(job.folder, job.digest)
     dtype = preferred_dtype(saved["precision"] if saved else job.training.precision, device)
+    set_float32_precision(exact=dtype is torch.float32)
     compiling = job.training.compile if saved is None else "always" if saved["compiled"] else "never"
 
     def build() -> Model:
         return build_model(job.model, job.model_settings, images.shape[1], dtype, job.seed).to(device)
 
-    first_images = _as_input(images[: job.training.batch_size // processes.count()])
+    first_images = as_input(images[: job.training.batch_size // processes.count()])
     model, is_compiled = compiled(build, first_images, compiling, job.training.steps)
     trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
     state = _State(
@@ -255,9 +242,10 @@ def _check_processes(job: Job, model: Model) -> None:
 
 def _optimizer(parameters: list[Tensor], settings: TrainingSettings) -> torch.optim.Optimizer:
     """Its learning rate is set at each step."""
+    on_gpu = parameters[0].is_cuda  # where a step may be recorded, so that nothing of it may be on the host
     if settings.optimizer == "rmsprop":
-        return torch.optim.RMSprop(parameters, foreach=True)
-    return torch.optim.Adam(parameters, betas=(settings.beta1, 0.999), fused=True)
+        return torch.optim.RMSprop(parameters, foreach=True, capturable=on_gpu)
+    return torch.optim.Adam(parameters, betas=(settings.beta1, 0.999), fused=True, capturable=on_gpu)
 
 
 def _write_manifest(job: Job, state: _State, status: str, error: str | None) -> dict[str, Any]:

@@ -1,5 +1,7 @@
 """GECO (Rezende & Viola 2018): the weight of the likelihood as a Lagrange multiplier (paper App. F.2)."""
 
+from collections.abc import Hashable
+
 import torch
 from pydantic import Field
 from torch import Tensor, nn
@@ -41,6 +43,12 @@ class Geco(nn.Module):
 
     def active(self, step: int) -> bool:
         return self.settings is not None and step >= self.settings.warm_start
+
+    def phase(self, step: int) -> Hashable:
+        """Equal for steps that are treated alike: before, at, and after the end of the warm start."""
+        if self.settings is None:
+            return None
+        return (step > self.settings.warm_start) - (step < self.settings.warm_start)
 
     def weight(self, step: int) -> Tensor:
         """softplus(ζ), the factor of the NLL at this step; one while the plain ELBO is trained."""

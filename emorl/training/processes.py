@@ -52,6 +52,11 @@ def mean(values: Tensor) -> Tensor:
     return total / count()
 
 
+def any_of_them(answer: bool) -> bool:
+    """Whether any process says yes; all of them must ask."""
+    return bool(mean(torch.tensor(float(answer), device=_device())) > 0)
+
+
 def average_gradients(parameters: list[Tensor]) -> None:
     """Replace gradients by their means over processes, in one message."""
     if count() == 1:
@@ -65,3 +70,7 @@ def average_gradients(parameters: list[Tensor]) -> None:
 def wait_for_all() -> None:
     if count() > 1:
         dist.barrier()
+
+
+def _device() -> torch.device:
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")

@@ -1,5 +1,7 @@
 """The engine: resume is exact, failures are recorded, foreign checkpoints are refused."""
 
+import hashlib
+import itertools
 import json
 import os
 import random
@@ -14,6 +16,9 @@ import torch
 from emorl import runs
 from emorl.errors import UserError
 from emorl.training import engine
+from emorl.training.checkpoints import CHECKPOINT, PREVIOUS, load_checkpoint
+from emorl.training.interruption import Interrupted
+from emorl.training.step import batch_indices
 
 STEPS = 30
 
@@ -31,7 +36,7 @@ def make_job(prepared, folder, seed=0, **training):
 
 
 def weights(folder):
-    return torch.load(folder / engine.CHECKPOINT, weights_only=True)["model"]
+    return torch.load(folder / CHECKPOINT, weights_only=True)["model"]
 
 
 def lines(folder):
@@ -52,15 +57,21 @@ sys.path.insert(0, sys.argv[3])
 torch.set_num_threads(1)
 from test_engine import make_job
 from emorl.training import engine
+from emorl.training.interruption import listening
 job = make_job(pathlib.Path(sys.argv[1]), pathlib.Path(sys.argv[2]))
-engine.train(job, lambda p: print(p.step, flush=True), checkpoint_seconds=0.01)
+with listening() as listener:
+    engine.train(job, lambda p: print(p.step, flush=True), float(sys.argv[4]), listener.asked_to_stop)
 """
+
+
+def arguments(prepared, folder, checkpoint_seconds=0.01):
+    return [str(prepared), str(folder), os.path.dirname(__file__), str(checkpoint_seconds)]
 
 
 def test_killed_at_random_steps_and_resumed_ends_with_identical_weights(prepared, job, tmp_path):
     run_silently(job, checkpoint_seconds=1e9)
     killed = tmp_path / "killed"
-    command = [sys.executable, "-c", TRAIN_IN_A_PROCESS, str(prepared), str(killed), os.path.dirname(__file__)]
+    command = [sys.executable, "-c", TRAIN_IN_A_PROCESS, *arguments(prepared, killed)]
     chooser, last = random.Random(time.time_ns()), 0
     for _ in range(3):
         target = chooser.randint(last + 1, last + STEPS // 4)
@@ -83,6 +94,31 @@ def test_killed_at_random_steps_and_resumed_ends_with_identical_weights(prepared
     assert 1 <= len(manifest["resumed_at"]) <= 3
 
 
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGUSR2"])
+def test_a_signal_stops_after_the_step_and_nothing_of_it_is_lost(name, prepared, tmp_path):
+    """Checkpoints are an hour apart, so what is there afterwards was saved for the signal."""
+    folder = tmp_path / "run"
+    command = [sys.executable, "-c", TRAIN_IN_A_PROCESS, *arguments(prepared, folder, checkpoint_seconds=3600)]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    last = next(int(line) for line in process.stdout if int(line) >= 3)
+    process.send_signal(getattr(signal, name))
+    said, complaint = process.communicate()
+    assert process.returncode == 1
+    step = load_checkpoint(folder / CHECKPOINT, "digest")["step"]
+    assert f"stopped after step {step}, which is saved" in complaint
+    assert step - 1 == int([last, *said.split()][-1])  # the stopped step is saved, and not reported any more
+    assert [line["step"] for line in lines(folder)] == list(range(1, step + 1))
+
+
+def test_a_clock_that_goes_backwards_changes_nothing(job, monkeypatch, prepared, tmp_path):
+    now = itertools.count(2e9, -3600)
+    monkeypatch.setattr(time, "time", lambda: next(now))
+    manifest = run_silently(job, checkpoint_seconds=0)
+    assert manifest["status"] == "finished"
+    assert 0 < manifest["wall_seconds"] < 600
+    assert [line["step"] for line in lines(job.folder)] == list(range(1, STEPS + 1))
+
+
 def test_points_never_change_once_they_are_visible(prepared, job):
     """Stop between the checkpoint and the metrics, or in the middle of a line: the resumed log is the same."""
     stop_after(job, steps=9)
@@ -95,15 +131,10 @@ def test_points_never_change_once_they_are_visible(prepared, job):
 
 
 def stop_after(job, steps):
-    class Stop(Exception):
-        pass
-
-    def stop(progress):
-        if progress.step == steps:
-            raise Stop
-
-    with pytest.raises(Stop):
-        engine.train(job, stop, checkpoint_seconds=0)
+    """Train so many steps, saving each."""
+    done = itertools.count(1)
+    with pytest.raises(Interrupted):
+        run_silently(job, checkpoint_seconds=0, asked_to_stop=lambda: next(done) == steps)
 
 
 def test_seeds_differ_and_the_same_seed_repeats(prepared, tmp_path):
@@ -142,7 +173,7 @@ def test_explosion_is_recorded_before_its_weights_are_saved(prepared, tmp_path, 
     poison(monkeypatch, at_step=5, value=1e9)
     with pytest.raises(engine.Diverged, match=r"step 6.*beyond 1e"):
         run_silently(job, checkpoint_seconds=0)
-    assert torch.load(job.folder / engine.CHECKPOINT, weights_only=True)["step"] == 3
+    assert torch.load(job.folder / CHECKPOINT, weights_only=True)["step"] == 3
 
 
 def poison(monkeypatch, at_step, value):
@@ -164,11 +195,42 @@ def test_checkpoint_of_another_run_is_refused(prepared, job):
         run_silently(other)
 
 
-def test_damaged_checkpoint_is_refused(job):
+def truncated(content):
+    return content[:1000]
+
+
+def with_a_flipped_bit(content):
+    """In the middle of a weight, where PyTorch alone would not notice."""
+    return content[: len(content) // 2] + bytes([content[len(content) // 2] ^ 1]) + content[len(content) // 2 + 1 :]
+
+
+@pytest.mark.parametrize("damage", [truncated, with_a_flipped_bit])
+def test_a_damaged_checkpoint_gives_way_to_the_one_before(damage, job, prepared, tmp_path, capsys):
+    stop_after(job, steps=6)
+    path = job.folder / CHECKPOINT
+    path.write_bytes(damage(path.read_bytes()))
+    assert run_silently(job)["resumed_at"] == [5]
+    warning = f"warning: {path} is damaged or no checkpoint: its checksum does not match; going on from the one before"
+    assert capsys.readouterr().err == f"{warning}, of step 5\n"
+
+    undisturbed = make_job(prepared, tmp_path / "undisturbed")
+    run_silently(undisturbed)
+    expected = weights(undisturbed.folder)
+    assert all(torch.equal(expected[name], found) for name, found in weights(job.folder).items())
+    assert without_times(lines(job.folder)) == without_times(lines(undisturbed.folder))
+
+
+def test_killed_between_the_renames_of_two_checkpoints(job):
     stop_after(job, steps=3)
-    path = job.folder / engine.CHECKPOINT
-    path.write_bytes(path.read_bytes()[:1000])
-    with pytest.raises(UserError, match=r"checkpoint\.pt is not a checkpoint that can be read safely"):
+    (job.folder / CHECKPOINT).unlink()
+    assert run_silently(job)["resumed_at"] == [2]
+
+
+def test_without_any_whole_checkpoint_the_run_is_refused(job):
+    stop_after(job, steps=3)
+    for name in (CHECKPOINT, PREVIOUS):
+        (job.folder / name).write_bytes(b"zeros")
+    with pytest.raises(UserError, match=r"checkpoint\.pt is damaged .*; there is no other: delete it to start afresh"):
         run_silently(job)
 
 
@@ -180,33 +242,34 @@ class Malicious:
         return (os.system, (f"touch {self.marker}",))
 
 
-def test_malicious_checkpoint_is_refused_and_does_nothing(job, tmp_path):
+@pytest.mark.parametrize("signed", [False, True])
+def test_malicious_checkpoint_is_refused_and_does_nothing(signed, job, tmp_path):
     job.folder.mkdir()
-    torch.save({"digest": "digest", "model": Malicious(tmp_path / "owned")}, job.folder / engine.CHECKPOINT)
-    with pytest.raises(UserError, match="read safely"):
+    path = job.folder / CHECKPOINT
+    torch.save({"digest": "digest", "model": Malicious(tmp_path / "owned")}, path)
+    if signed:
+        path.write_bytes(path.read_bytes() + hashlib.sha256(path.read_bytes()).digest())
+    with pytest.raises(UserError, match="read safely" if signed else "its checksum does not match"):
         run_silently(job)
     assert not (tmp_path / "owned").exists()
 
 
-def test_full_disk_while_saving_keeps_the_last_checkpoint(job, monkeypatch):
+def test_full_disk_while_saving_keeps_the_last_checkpoint(prepared, job, tmp_path):
+    """A limit on the size of files stands for the disk: what is written stops in the middle."""
     stop_after(job, steps=3)
-    before = (job.folder / engine.CHECKPOINT).read_bytes()
-
-    def full(state, path):
-        path.write_bytes(b"half")
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(torch, "save", full)
-    with pytest.raises(OSError, match="No space left"):
-        run_silently(job, checkpoint_seconds=0)
-    assert (job.folder / engine.CHECKPOINT).read_bytes() == before
+    before = (job.folder / CHECKPOINT).read_bytes()
+    limit = f"import resource; resource.setrlimit(resource.RLIMIT_FSIZE, ({len(before) // 2},) * 2)\n"
+    result = subprocess.run([sys.executable, "-c", limit + TRAIN_IN_A_PROCESS, *arguments(prepared, job.folder)],
+                            capture_output=True, text=True)  # fmt: skip
+    assert result.returncode == 1
+    assert f"File too large: '{job.folder / CHECKPOINT}'" in result.stderr
+    assert (job.folder / CHECKPOINT).read_bytes() == before
     assert not list(job.folder.glob("*.tmp"))
-    monkeypatch.undo()
     assert run_silently(job)["status"] == "finished"
 
 
 def test_batches_are_permutations_of_the_data():
-    drawn = torch.cat([engine._batch_indices(step, 10, 3, seed=7, device=torch.device("cpu")) for step in range(6)])
+    drawn = torch.cat([batch_indices(step, 10, 3, seed=7, device=torch.device("cpu")) for step in range(6)])
     first, second = drawn[:9].tolist(), drawn[9:].tolist()
     assert len(set(first)) == len(set(second)) == 9
     assert first != second

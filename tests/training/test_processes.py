@@ -6,10 +6,11 @@ import sys
 from pathlib import Path
 
 import pytest
-from test_every_model import difference, job
+import torch
 
 from emorl.models import model_names
 from emorl.training import engine
+from emorl.training.checkpoints import CHECKPOINT, load_checkpoint
 
 SHARED = [name for name in model_names() if not name.startswith("genesis")]  # these normalise over a batch
 
@@ -20,12 +21,19 @@ sys.path.insert(0, sys.argv[1])
 from test_every_model import job
 from emorl.errors import UserError
 from emorl.training import engine, processes
+from emorl.training.interruption import Interrupted
 torch.set_num_threads(1)
 prepared, folder = Path(sys.argv[2]), Path(sys.argv[3])
 with processes.joined():
     for name in sys.argv[4:]:
+        made = job(name, prepared, folder / name)[0]
         try:
-            engine.train(job(name, prepared, folder / name)[0], lambda progress: None)
+            if processes.count() == 2 and name == "slot_mlp":  # a signal that reaches one of them stops both
+                try:
+                    engine.train(made, lambda progress: None, asked_to_stop=lambda: not processes.is_first())
+                except Interrupted as error:
+                    processes.is_first() and print(error)
+            engine.train(made, lambda progress: None)
         except UserError as error:
             processes.is_first() and print(error)
 """
@@ -48,15 +56,30 @@ def runs(prepared, tmp_path_factory):
 
 
 @pytest.mark.parametrize("name", SHARED)
-def test_weights_and_metrics_do_not_depend_on_the_number_of_processes(runs, name):
+def test_gradients_and_metrics_do_not_depend_on_the_number_of_processes(runs, name):
+    """Gradients as the optimiser remembers them: it makes whole steps of rounding errors where one should be zero, so
+    weights differ more, and differently on each kind of processor."""
     one, two, _ = runs
-    assert difference(job(name, None, None)[0], one / name, two / name) < 0.01
+    a, b = gradients(one / name), gradients(two / name)
+    assert (a - b).norm() < 1e-3 * a.norm()
     logs = [(folder / name / engine.METRICS).read_text().splitlines() for folder in (one, two)]
     assert len(logs[0]) == len(logs[1]) == 4
     for a, b in zip(map(json.loads, logs[0]), map(json.loads, logs[1]), strict=True):
         assert b["loss"] == pytest.approx(a["loss"], rel=1e-4)
         assert b["gradient_norm"] == pytest.approx(a["gradient_norm"], rel=1e-3)
     assert json.loads((two / name / engine.MANIFEST).read_text())["processes"] == 2
+
+
+def gradients(folder):
+    """Moving averages of all gradients (Adam) or of their squares (RMSprop)."""
+    state = load_checkpoint(folder / CHECKPOINT, "digest")["optimizer"]["state"].values()
+    return torch.cat([parameter.get("exp_avg", parameter.get("square_avg")).flatten() for parameter in state])
+
+
+def test_processes_stop_together_and_go_on(runs):
+    _, two, said = runs
+    assert "stopped after step 1, which is saved" in said
+    assert json.loads((two / "slot_mlp" / engine.MANIFEST).read_text())["resumed_at"] == [1]
 
 
 def test_normalisation_over_a_batch_is_refused(runs):

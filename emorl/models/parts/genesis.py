@@ -4,7 +4,7 @@ A model of the family builds its parts and says how to infer a scene from images
 """
 
 from abc import abstractmethod
-from collections.abc import Iterator
+from collections.abc import Hashable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Literal
@@ -86,6 +86,9 @@ class GenesisFamily(Model):
     @abstractmethod
     def _infer(self, images: Tensor, generator: torch.Generator) -> Scene:
         """Sample the posterior of images (B, 3, H, W) in [0, 1] and decode the sample."""
+
+    def phase(self, step: int) -> Hashable:
+        return step == 0  # GECO's average begins with the first error
 
     def accumulate_gradients(self, images: Tensor, step: int, generator: torch.Generator) -> dict[str, Tensor]:
         scene = self._infer(images, generator)

@@ -21,3 +21,13 @@ def preferred_dtype(precision: str, device: torch.device) -> torch.dtype:
     else:
         fast = torch.cpu.get_capabilities().get("amx_bf16", False)
     return torch.bfloat16 if fast else torch.float32
+
+
+def set_float32_precision(exact: bool) -> None:
+    """Whether float32 products on a GPU are those of IEEE 754, or may be rounded to TF32, ten bits of mantissa.
+
+    PyTorch's own default is TF32 for convolutions alone. A process trains or evaluates one model, so this is its own.
+    """
+    torch.backends.cuda.matmul.allow_tf32 = not exact
+    torch.backends.cudnn.allow_tf32 = not exact
+    torch.backends.cudnn.benchmark = not exact  # image sizes never change within a run
