@@ -11,13 +11,24 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from benchmarks.harness import arguments, generator, images_of, model_of, peak_bytes, show, side_by_side, training_step
+from benchmarks.harness import (
+    DEVICE,
+    arguments,
+    generator,
+    images_of,
+    model_of,
+    peak_bytes,
+    show,
+    side_by_side,
+    training_step,
+)
 from emorl import config
 from emorl.models import Model
 from emorl.models.emorl import loss_weights
 from emorl.models.parts.decoders import BroadcastConvolution
 from emorl.models.parts.encoders import ImageEncoder
 from emorl.training.compilation import compile_parts
+from emorl.training.step import WARM_UP, CudaGraphs, TrainingStep
 
 
 class BroadcastFirst(BroadcastConvolution):
@@ -72,6 +83,20 @@ def one_graph(model: Model, images: Tensor) -> Callable[[], None]:
     return step
 
 
+def recorded(model: Model, images: Tensor) -> Callable[[], None]:
+    """The whole step with its optimiser, replayed as a CUDA graph."""
+    block = config.block(config.load_scale("paper"), "paper", "emorl", "tetrominoes", "base")
+    pictures = (255 * images).byte().permute(0, 2, 3, 1)
+    settings = block.training.model_copy(update={"batch_size": len(pictures)})
+    noise = generator()
+    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    optimizer = torch.optim.Adam(trained, fused=True, capturable=True)
+    step = TrainingStep(model, optimizer, noise, pictures, settings, 0, CudaGraphs(noise))
+    for _ in range(WARM_UP):
+        step(0)
+    return lambda: step(0)
+
+
 REFERENCE = "this project"
 CASES = {
     "released": (one_graph, unfactored),
@@ -83,6 +108,8 @@ CASES = {
     "+ compiled": (training_step, compiled),
     "+ compiled, bfloat16": (training_step, bfloat16, compiled),
 }
+if DEVICE.type == "cuda":
+    CASES |= {"+ CUDA graph": (recorded,), "+ CUDA graph, bfloat16": (recorded, bfloat16)}
 
 
 def main() -> None:

@@ -8,6 +8,8 @@ import json
 import os
 from pathlib import Path
 
+from emorl.files import naming
+
 
 class MetricsLog:
     """Buffered lines, written out by `publish`; `state` goes into the checkpoint, `restore` takes it back."""
@@ -33,7 +35,7 @@ class MetricsLog:
     def publish(self) -> None:
         """Append the pending lines. Call it right after the checkpoint holding `state` has reached the disk."""
         data = self._pending.encode()
-        with open(self.path, "ab") as file:
+        with naming(self.path), open(self.path, "ab") as file:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())

@@ -5,6 +5,7 @@ import itertools
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -18,6 +19,7 @@ from emorl.errors import UserError
 from emorl.training import engine
 from emorl.training.checkpoints import CHECKPOINT, PREVIOUS, load_checkpoint
 from emorl.training.interruption import Interrupted
+from emorl.training.metrics import MetricsLog
 from emorl.training.step import batch_indices
 
 STEPS = 30
@@ -254,18 +256,49 @@ def test_malicious_checkpoint_is_refused_and_does_nothing(signed, job, tmp_path)
     assert not (tmp_path / "owned").exists()
 
 
-def test_full_disk_while_saving_keeps_the_last_checkpoint(prepared, job, tmp_path):
-    """A limit on the size of files stands for the disk: what is written stops in the middle."""
-    stop_after(job, steps=3)
-    before = (job.folder / CHECKPOINT).read_bytes()
-    limit = f"import resource; resource.setrlimit(resource.RLIMIT_FSIZE, ({len(before) // 2},) * 2)\n"
-    result = subprocess.run([sys.executable, "-c", limit + TRAIN_IN_A_PROCESS, *arguments(prepared, job.folder)],
-                            capture_output=True, text=True)  # fmt: skip
+@pytest.fixture
+def small_disk(tmp_path):
+    """A file system of four megabytes."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mount = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", folder], capture_output=True, text=True)
+    if mount.returncode:
+        pytest.skip(f"no file system may be mounted here: {mount.stderr.strip()}")
+    yield folder
+    subprocess.run(["umount", folder], check=True)
+
+
+def test_a_full_disk_while_saving_keeps_the_last_checkpoint(prepared, small_disk, job):
+    folder, filler = small_disk / "run", small_disk / "filler"
+    command = [sys.executable, "-c", TRAIN_IN_A_PROCESS, *arguments(prepared, folder, checkpoint_seconds=0)]
+    stop_after(engine.Job(**(vars(job) | {"folder": folder})), steps=1)
+    room = 3 * (folder / CHECKPOINT).stat().st_size // 2  # for one checkpoint more, not for two
+    filler.write_bytes(bytes(shutil.disk_usage(small_disk).free - room))
+    result = subprocess.run(command, capture_output=True, text=True)
     assert result.returncode == 1
-    assert f"File too large: '{job.folder / CHECKPOINT}'" in result.stderr
-    assert (job.folder / CHECKPOINT).read_bytes() == before
-    assert not list(job.folder.glob("*.tmp"))
-    assert run_silently(job)["status"] == "finished"
+    assert f"No space left on device: '{folder / CHECKPOINT}'" in result.stderr
+    assert load_checkpoint(folder / CHECKPOINT, "digest")["step"] == 2
+    assert not list(folder.glob(".*.tmp"))
+    filler.unlink()
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+
+    run_silently(job)
+    expected = weights(job.folder)
+    assert all(torch.equal(expected[name], found) for name, found in weights(folder).items())
+    assert without_times(lines(folder)) == without_times(lines(job.folder))
+
+
+def test_a_full_disk_is_named_when_metrics_do_not_fit(tmp_path):
+    path = tmp_path / engine.METRICS
+    path.symlink_to("/dev/full")
+    log = MetricsLog(path)
+    log.add({"step": 1})
+    with pytest.raises(OSError, match="No space left on device") as raised:
+        log.publish()
+    assert raised.value.filename == str(path)
+    path.unlink()
+    log.publish()  # nothing of it was lost
+    assert path.read_text() == '{"step": 1}\n'
 
 
 def test_batches_are_permutations_of_the_data():
