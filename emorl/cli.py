@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from emorl.commands.using import export, segment, traverse
 from emorl.errors import UserError
 from emorl.files import read_json
 from emorl.provenance import ROOT
@@ -18,6 +19,8 @@ if TYPE_CHECKING:  # each verb imports what it needs, so that help and mistakes 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
 track = typer.Typer(no_args_is_help=True, help="Mirror runs into MLflow.")
 app.add_typer(track, name="track")
+for verb in (segment, traverse, export):
+    app.command()(verb)
 
 MACHINE_TROUBLE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES, errno.EPERM, errno.EROFS)
 """Errors of disks and permissions, which a sentence explains better than a traceback."""
