@@ -4,6 +4,7 @@ A run's `checkpoint.pt` holds the weights, the `run.json` beside it says what th
 checkpoint holds both in one small file, without the optimiser's state. Neither is ever unpickled.
 """
 
+import warnings
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -106,7 +107,8 @@ def export(run_folder: Path, out: Path) -> Checkpoint:
 
 def _plain_data(path: Path) -> Any:
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings(action="ignore"):  # of pickles, before it refuses them
+            return torch.load(path, map_location="cpu", weights_only=True)
     except Exception:  # whatever a file that is no checkpoint brings torch to raise
         raise UserError(
             f"{path} is not read: it is damaged, or no checkpoint, or it holds more than weights and plain data, "
