@@ -4,6 +4,8 @@ A run's `checkpoint.pt` holds the weights, the `run.json` beside it says what th
 checkpoint holds both in one small file, without the optimiser's state. Neither is ever unpickled.
 """
 
+import hashlib
+import io
 import warnings
 from os import PathLike
 from pathlib import Path
@@ -19,8 +21,8 @@ from emorl.files import read_json, sha256_of_json
 from emorl.models import model_class
 from emorl.provenance import code_digest
 from emorl.settings import Settings
-from emorl.training.checkpoints import save_checkpoint
-from emorl.training.engine import CHECKPOINT, RECORD
+from emorl.training.checkpoints import CHECKPOINT, save_checkpoint
+from emorl.training.engine import RECORD
 
 FORMAT = "emorl portable checkpoint 1"
 
@@ -106,13 +108,16 @@ def export(run_folder: Path, out: Path) -> Checkpoint:
 
 
 def _plain_data(path: Path) -> Any:
+    content = path.read_bytes()
+    archive, checksum = content[:-32], content[-32:]  # as `emorl.training.checkpoints` writes them
+    if hashlib.sha256(archive).digest() != checksum:
+        raise UserError(f"{path} is damaged or no checkpoint: its checksum does not match")
     try:
         with warnings.catch_warnings(action="ignore"):  # of pickles, before it refuses them
-            return torch.load(path, map_location="cpu", weights_only=True)
+            return torch.load(io.BytesIO(archive), map_location="cpu", weights_only=True)
     except Exception:  # whatever a file that is no checkpoint brings torch to raise
         raise UserError(
-            f"{path} is not read: it is damaged, or no checkpoint, or it holds more than weights and plain data, "
-            "which could run code"
+            f"{path} is not read: it holds more than weights and plain data, which could run code"
         ) from None
 
 

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from emorl.errors import UserError
 from emorl.models import Decomposition, Model, model_class
+from emorl.models.parts.precision import set_float32_precision
 from emorl.progress import progress
 from emorl.settings import Settings
 from emorl.training.engine import build_model
@@ -69,13 +70,15 @@ def load(
     """The model of a run's `checkpoint.pt` in its folder, or of a file that `emorl export` wrote.
 
     `inference` changes test-time settings, such as {"refinement_steps": 3}. `device`: by default a GPU if there is
-    one. Raises UserError for a file that is no checkpoint, or of no model that this version of the code has.
+    one, where float32 is then exact, as in evaluations. Raises UserError for a file that is no checkpoint, or of no
+    model that this version of the code has.
     """
     content = read_checkpoint(checkpoint)
     cls = model_class(content.name)
     settings = _validated(cls.Settings, content.settings, f"{checkpoint}: settings of {content.name}")
     test_time = content.inference | (inference or {})
     chosen = _validated(cls.Inference, test_time, f"{checkpoint}: test-time settings (inference) of {content.name}")
+    set_float32_precision(exact=True)  # as in evaluations
     model = build_model(content.name, settings, content.image_size, torch.float32, seed=0)
     try:
         model.load_state_dict(content.weights)

@@ -100,7 +100,7 @@ def test_export(emorl, run_folder, scene_file, tmp_path):
     (("a/scene.png", "b/scene.jpg"), "would both be written to"),
     (("scene.png", "--inference", "steps"), "must be KEY=VALUE"),
     (("scene.png", "--inference", "refinement_steps=many"), "must be KEY=VALUE with a number"),
-    (("scene.png", "--checkpoint", "scene.png"), "is not read: it is damaged, or no checkpoint"),
+    (("scene.png", "--checkpoint", "scene.png"), "scene.png is damaged or no checkpoint"),
 ])  # fmt: skip
 def test_mistakes_are_one_sentence_and_write_nothing(
     arguments, sentence, emorl, model_file, scene_file, tmp_path, monkeypatch

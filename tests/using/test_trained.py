@@ -12,6 +12,7 @@ import emorl as package
 from emorl import runs
 from emorl.models import Decomposition, model_names
 from emorl.provenance import ROOT
+from emorl.training.checkpoints import load_checkpoint
 from emorl.training.engine import build_model
 
 
@@ -19,7 +20,7 @@ def by_hand(name, folder, pixels, seed):
     """The decomposition of one picture (H, W, 3) uint8 by a model built from params/ and the run's weights."""
     (run,) = runs.select_runs("test", [name], ["tetrominoes"], "base", [0])
     model = build_model(name, run.settings.model, 12, torch.float32, 0)
-    model.load_state_dict(torch.load(folder / "checkpoint.pt", weights_only=True)["model"])
+    model.load_state_dict(load_checkpoint(folder / "checkpoint.pt", run.digest)["model"])
     image = torch.from_numpy(pixels).permute(2, 0, 1)[None].float() / 255
     return model.decompose(image, run.settings.inference, torch.Generator().manual_seed(seed))
 
