@@ -7,6 +7,7 @@ import numpy as np
 from PIL import Image
 
 from emorl.files import atomic_path
+from emorl.progress import progress
 from emorl.using.tiles import grid, tile, with_slider
 from emorl.using.traversal import Traversal
 
@@ -27,7 +28,7 @@ def write_films(traversal: Traversal, folder: Path) -> list[Path]:
         sheets.append(grid(rows, titles, names))
     paths = [folder / "traversal.gif"]
     _write_gif(paths[0], sheets)
-    for n, m in np.ndindex(traversal.values.shape[:2]):
+    for n, m in progress(list(np.ndindex(*traversal.values.shape[:2])), "write", "films"):
         slot, dimension = traversal.slots[n], traversal.dimensions[m]
         values = traversal.values[n, m]
         paths.append(folder / f"slot-{slot}-dim-{dimension}.gif")
