@@ -8,7 +8,6 @@ from emorl import config
 from emorl.commands import completion
 from emorl.data import data_sets
 from emorl.models import model_names
-from emorl.plan import make_plan
 from emorl.provenance import ROOT
 
 
@@ -19,7 +18,6 @@ def test_names_are_those_there_are():
     assert completion.scales("") == ["demo", "paper", "test"]
     assert completion.variants("") == sorted(experiments.variants)
     assert completion.artifacts("") == sorted(experiments.artifacts)
-    assert completion.targets("") == sorted(make_plan("test", {})["targets"])
     assert completion.models("slot") == ["slot_attention", "slot_mlp"]
 
 

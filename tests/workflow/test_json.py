@@ -2,6 +2,8 @@
 
 import json
 
+from emorl.commands import completion
+
 PLAN = "reports/test/plan.json"
 
 
@@ -34,6 +36,10 @@ def test_plan(finished):
     assert (row["done"], row["todo"]) == (2, 0)
     assert all(f"{claim['claim']:44} {claim['seeds']:2} seeds  {claim['probability']:.2f}" in text
                for claim in found["claims_decided"])  # fmt: skip
+
+
+def test_the_shell_completes_the_plans_targets(finished):
+    assert completion.targets("") == sorted(finished.json(PLAN)["targets"])
 
 
 def test_claims(workspace):
