@@ -1,13 +1,17 @@
 """The command line: one verb per step, what a workflow rule calls and what a person can type."""
 
 import errno
+import json
 import os
 import sys
+from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from emorl.commands import completion
+from emorl.commands.using import export, segment, traverse
 from emorl.errors import UserError
 from emorl.files import read_json
 from emorl.provenance import ROOT
@@ -15,7 +19,7 @@ from emorl.provenance import ROOT
 if TYPE_CHECKING:  # each verb imports what it needs, so that help and mistakes answer at once
     from emorl import runs
 
-app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
+app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, help=__doc__)
 track = typer.Typer(no_args_is_help=True, help="Mirror runs into MLflow.")
 app.add_typer(track, name="track")
 
@@ -25,13 +29,14 @@ MACHINE_TROUBLE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES, errno.
 DIVERGED = 3
 """Exit status of `train` when the run diverged and was recorded as failed."""
 
-Scale = Annotated[str, typer.Option(help="A file of params/, without .yaml.")]
-Dataset = Annotated[str, typer.Option(help="Name of the data set.")]
-Model = Annotated[str, typer.Option(help="Name of the model.")]
-Variant = Annotated[str, typer.Option(help="Variant in params/experiments.yaml.")]
+Scale = Annotated[str, typer.Option(help="A file of params/, without .yaml.", autocompletion=completion.scales)]
+Dataset = Annotated[str, typer.Option(help="Name of the data set.", autocompletion=completion.data_sets)]
+Model = Annotated[str, typer.Option(help="Name of the model.", autocompletion=completion.models)]
+Variant = Annotated[str, typer.Option(help="Variant in params/experiments.yaml.", autocompletion=completion.variants)]
 Seed = Annotated[int, typer.Option(min=0)]
 Split = Literal["test", "validation"]
 Plan = Annotated[Path, typer.Option(help="What there is to show, reports/SCALE/plan.json.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print the same as JSON.")]
 Expected = Annotated[Path | None, typer.Option(help="Path the caller expects; refused if the code has changed since.")]
 
 
@@ -140,7 +145,12 @@ def evaluate(
 
 @app.command()
 def draw(
-    artifact: Annotated[str, typer.Argument(help="A name in params/experiments.yaml, such as table1 or fig3.")],
+    artifact: Annotated[
+        str,
+        typer.Argument(
+            help="A name in params/experiments.yaml, such as table1 or fig3.", autocompletion=completion.artifacts
+        ),
+    ],
     plan: Plan,
     benchmark: Annotated[Path | None, typer.Option(help="CSV of benchmarks.figure10, for Figures 10 and 22.")] = None,
 ) -> None:
@@ -156,12 +166,18 @@ def draw(
 
 
 @app.command()
-def claims(plan: Plan) -> None:
+def claims(plan: Plan, as_json: AsJson = False) -> None:
     """Judge the paper's claims by the artifacts that are there, and print the verdicts."""
-    from emorl.reporting.claims import as_text
+    from emorl.reporting.claims import as_text, heading
     from emorl.reporting.report import write_claims
 
-    print(as_text(write_claims(read_json(plan), ROOT / plan.parent)))
+    planned = read_json(plan)
+    verdicts = write_claims(planned, ROOT / plan.parent)
+    if as_json:
+        judged = {"scale": planned["scale"], "purpose": planned["purpose"], "statement": heading(planned["purpose"])}
+        _print_json(judged | {"verdicts": [asdict(verdict) for verdict in verdicts]})
+    else:
+        print(as_text(verdicts))
 
 
 @app.command()
@@ -176,31 +192,38 @@ def report(plan: Plan) -> None:
 def why(
     cell: Annotated[str, typer.Argument(help='Table, data set and model: "table1 tetrominoes emorl".')],
     scale: Scale = "demo",
+    as_json: AsJson = False,
 ) -> None:
     """Where a table's cell comes from: its seeds, runs, data and code, and how to make one again."""
-    from emorl.reporting.trace import explain
+    from emorl.reporting.trace import as_text, cells_of
 
-    print(explain(cell, scale, ROOT))
+    cells = cells_of(cell, scale, ROOT)
+    if as_json:
+        _print_json(cells)
+    else:
+        print(as_text(cells))
 
 
 @app.command()
-def verify(scale: Scale = "demo") -> None:
+def verify(scale: Scale = "demo", as_json: AsJson = False) -> None:
     """Walk from every table's cell to runs, data and code; exit status 1 if something no longer matches."""
     from emorl.reporting.trace import mismatches
 
     found = mismatches(scale, ROOT)
-    for sentence in found:
-        print(sentence)
+    if as_json:
+        _print_json({"scale": scale, "mismatches": found})
+    else:
+        print("\n".join(found) or f"reports/{scale}: every number matches its runs, data and code")
     if found:
         raise typer.Exit(1)
-    print(f"reports/{scale}: every number matches its runs, data and code")
 
 
 @app.command()
 def plan(
-    target: Annotated[str, typer.Argument(help="table1, fig3, ... or all.")],
+    target: Annotated[str, typer.Argument(help="table1, fig3, ... or all.", autocompletion=completion.targets)],
     scale: Scale = "demo",
     budget_hours: Annotated[float | None, typer.Option(help="Exit with status 1 if it would take longer.")] = None,
+    as_json: AsJson = False,
 ) -> None:
     """What a target needs: runs done and to do, hours with an interval, disk; nothing is started."""
     from emorl.costs import as_text, estimate, within
@@ -211,12 +234,17 @@ def plan(
     if target not in planned["targets"]:
         raise UserError(f"there is no target {target!r}: there are {', '.join(planned['targets'])}")
     costs = estimate(planned, target, ROOT)
-    print(as_text(costs))
     chances = powers(load_claims(), {name: planned["artifacts"][name] for name in planned["targets"][target]})
-    if chances:
-        print("\nProbability that the claims will be decided, if the paper is right:")
-    for claim, seeds, chance in chances:
-        print(f"  {claim:44} {seeds:2} seeds  {chance:.2f}")
+    if as_json:
+        decided = [{"claim": claim, "seeds": seeds, "probability": chance} for claim, seeds, chance in chances]
+        runs = [asdict(cost) for cost in costs]
+        _print_json({"target": target, "scale": scale, "runs": runs, "claims_decided": decided})
+    else:
+        print(as_text(costs))
+        if chances:
+            print("\nProbability that the claims will be decided, if the paper is right:")
+        for claim, seeds, chance in chances:
+            print(f"  {claim:44} {seeds:2} seeds  {chance:.2f}")
     if budget_hours is not None and not within(costs, budget_hours):
         raise UserError(f"reproduce_{target} would take longer than --budget-hours {budget_hours:g}")
 
@@ -251,6 +279,10 @@ def ui(port: Annotated[int, typer.Option(help="Port on 127.0.0.1.")] = 5000) -> 
     command = ui_command(ROOT, port)
     print(f"MLflow UI on http://127.0.0.1:{port} (Ctrl-C ends it)", flush=True)
     os.execvp(command[0], command)
+
+
+for verb in (segment, traverse, export):
+    app.command()(verb)
 
 
 @track.command()
@@ -298,6 +330,10 @@ def _run(scale: str, dataset: str, model: str, variant: str, seed: int, split: s
     from emorl.runs import select_runs
 
     return select_runs(scale, [model], [dataset], variant, [seed], split)[0]
+
+
+def _print_json(value: Any) -> None:
+    print(json.dumps(value, indent=1, allow_nan=False))
 
 
 def _check_expected(expected: Path | None, actual: Path) -> None:

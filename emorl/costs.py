@@ -15,6 +15,7 @@ import torch
 from emorl import config
 from emorl.files import read_json
 from emorl.models import Model
+from emorl.progress import progress
 from emorl.training.engine import build_model
 
 PROBE_BATCHES = (1, 4)  # images; a step's cost is taken to be linear in its batch
@@ -48,7 +49,8 @@ def estimate(plan: dict[str, Any], target: str, root: Path) -> list[Cost]:
     for run in plan["runs"]:
         if run["folder"] in needed:
             groups[run["model"], run["dataset"], run["variant"]].append(run)
-    return [_cost(plan["scale"], key, runs, records, root) for key, runs in groups.items()]
+    shown = progress(groups.items(), "estimate", "groups of runs")  # each may need a probe
+    return [_cost(plan["scale"], key, runs, records, root) for key, runs in shown]
 
 
 def _cost(scale: str, key: tuple[str, str, str], runs: list[dict], records: dict, root: Path) -> Cost:

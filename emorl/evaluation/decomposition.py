@@ -15,6 +15,7 @@ from emorl.evaluation.segmentation import adjusted_rand_index, mean_best_overlap
 from emorl.evaluation.settings import EvaluationSettings
 from emorl.files import atomic_path, write_json
 from emorl.models import Decomposition, Model
+from emorl.progress import progress
 from emorl.settings import Settings
 
 PerImage = dict[str, list[float]]
@@ -72,7 +73,7 @@ def score_model(
 
 def batches(split: Split, size: int, device: torch.device) -> Iterator[tuple[Tensor, np.ndarray]]:
     """Images (B, 3, H, W) in [0, 1], as models take them, and labels (B, h, w), `size` at a time."""
-    for start in range(0, len(split.images), size):
+    for start in progress(range(0, len(split.images), size), "infer", "batches"):
         part = slice(start, start + size)
         yield torch.from_numpy(split.images[part]).to(device).permute(0, 3, 1, 2).float() / 255, split.labels[part]
 

@@ -27,6 +27,7 @@ from emorl.evaluation.job import EvaluationJob
 from emorl.evaluation.segmentation import contingency, segment
 from emorl.files import write_json
 from emorl.models import Decomposition, Model
+from emorl.progress import progress
 
 LEFT_OUT = ("visibility", "pixel_coords")
 """Annotations that the paper does not predict: presence, as matched objects all are, and CLEVR's position once more."""
@@ -112,7 +113,7 @@ def pool_matches(job: EvaluationJob, split: Split, factors: Factors) -> tuple[np
     labels = split.labels[: settings.images]
     codes: list[np.ndarray] = []
     places: list[tuple[int, int]] = []  # image and label of each code
-    for start in range(0, len(labels), job.settings.batch_size):
+    for start in progress(range(0, len(labels), job.settings.batch_size), "infer", "batches"):
         truth = labels[start : start + job.settings.batch_size]
         images = torch.from_numpy(split.images[start : start + len(truth)]).to(device).permute(0, 3, 1, 2).float() / 255
         latents, masks = codes_and_masks(model, model.decompose(images, job.inference, generator))
@@ -164,7 +165,8 @@ def disentanglement_scores(
     Each seed draws one split. `trees` is the number of boosting stages; all else is scikit-learn's default.
     """
     runs = [
-        [_predict(codes, values, name in discrete, seed, trees) for name, values in factors.items()] for seed in seeds
+        [_predict(codes, values, name in discrete, seed, trees) for name, values in factors.items()]
+        for seed in progress(seeds, "predict factors", "splits")
     ]
     importance = np.array([[factor.importance for factor in run] for run in runs])  # (seeds, factors, D)
     exact = np.array([[factor.exact for factor in run] for run in runs])  # (seeds, factors)

@@ -29,6 +29,7 @@ from emorl.evaluation.traversal import (
 )
 from emorl.files import write_json
 from emorl.models import Model
+from emorl.progress import progress
 
 CHANGED = 0.1
 """A pixel changes where a colour channel moves by more than this, in [0, 1]: a tenth of the range is plain to see, and
@@ -69,7 +70,7 @@ def move_each_slot(model: Model, latents: Tensor, dimension: int, ends: Tensor) 
     """Pixels (N, K, E, H, W) that change when each slot of latents (N, K, D) moves to the ends (E,), and the slot
     (N, H, W) with the largest mask when none is moved."""
     changed, owners = [], []
-    for codes in latents:
+    for codes in progress(latents, "move slots", "images"):
         colours, masks = model.decode(codes[None])
         scene = (masks[:, :, None] * colours).sum(1)
         moved = [render(model, traverse(codes, slot, dimension, ends)) for slot in range(len(codes))]

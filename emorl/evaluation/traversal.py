@@ -17,6 +17,7 @@ from emorl.evaluation.job import EvaluationJob
 from emorl.evaluation.segmentation import segment
 from emorl.files import write_json
 from emorl.models import Model
+from emorl.progress import progress
 
 ACTIVE = 0.01
 """A dimension is active above this share of the largest activeness. Relative, as the variance grows with the size of
@@ -97,7 +98,8 @@ def measure_activeness(model: Model, latents: Tensor, values: Tensor, rng: np.ra
     """Activeness (D,) for latents (N, K, D) and values (D, V), of one slot per image, drawn uniformly."""
     slots = rng.integers(latents.shape[1], size=len(latents))
     activeness = torch.zeros(len(values), device=latents.device)
-    for codes, slot in zip(latents, slots, strict=True):
+    pairs = list(zip(latents, slots, strict=True))
+    for codes, slot in progress(pairs, "activeness", "images"):
         for dimension in range(len(values)):
             scenes = render(model, traverse(codes, slot, dimension, values[dimension]))
             activeness[dimension] += scenes.var(0).mean() / len(latents)

@@ -11,6 +11,7 @@ from emorl.data.store import describe
 from emorl.errors import UserError
 from emorl.files import read_json, sha256_of_json
 from emorl.plan import make_plan
+from emorl.progress import progress
 from emorl.reporting import measures, tables
 from emorl.reporting.claims import load_claims, paper_values
 
@@ -40,10 +41,11 @@ def seeds_of(row: dict[str, Any], series: dict[str, Any], cell: dict[str, Any], 
     return found
 
 
-def explain(name: str, scale: str, root: Path) -> str:
-    """What stands behind a cell named "table1 tetrominoes emorl" (a variant may follow), for a terminal.
+def cells_of(name: str, scale: str, root: Path) -> list[dict[str, Any]]:
+    """What stands behind a cell named "table1 tetrominoes emorl" (a variant may follow), one entry per variant.
 
-    Raises UserError where there is no such table or cell.
+    {label, variant, dataset, dataset_title, model, source, numbers: {metric: {title, mean, low, high, paper}}, seeds:
+    as `seeds_of`}. Raises UserError where there is no such table or cell.
     """
     table_name, *keys = name.split()
     folder = Path("reports") / scale
@@ -58,17 +60,34 @@ def explain(name: str, scale: str, root: Path) -> str:
     if not keys or not chosen:
         known = ", ".join(dict.fromkeys(f"{row['dataset']} {row['model']} {row['variant']}" for row, _ in pairs))
         raise UserError(f"{table_name} at scale {scale} has no cell '{' '.join(keys)}': it has {known}")
-    return "\n\n".join(_explained(row, series, table, root) for row, series in chosen)
+    return [
+        {
+            **{key: row[key] for key in ("label", "variant", "dataset", "dataset_title", "model", "source")},
+            "numbers": {
+                cell["metric"]: {
+                    "title": table["columns"][cell["metric"]]["title"],
+                    **{key: cell[key] for key in ("mean", "low", "high", "paper")},
+                }
+                for cell in row["cells"]
+            },
+            "seeds": seeds_of(row, series, row["cells"][0], table["scale"], root),
+        }
+        for row, series in chosen
+    ]
 
 
-def _explained(row: dict[str, Any], series: dict[str, Any], table: dict[str, Any], root: Path) -> str:
-    lines = [f"{row['label']} ({row['variant']}) on {row['dataset_title']}, {row['source']} data"]
-    for cell in row["cells"]:
-        title = table["columns"][cell["metric"]]["title"]
-        interval = "" if cell["low"] is None else f", 95 % t interval [{cell['low']:.4g}, {cell['high']:.4g}]"
-        paper = cell["paper"] and f"; paper {cell['paper']['mean']} ± {cell['paper']['std']}"
-        lines.append(f"  {title}: {_text(cell['mean'])}{interval}{paper or ''}")
-    for seed in seeds_of(row, series, row["cells"][0], table["scale"], root):
+def as_text(cells: list[dict[str, Any]]) -> str:
+    """Cells as `cells_of` gives them, for a terminal."""
+    return "\n\n".join(map(_cell_text, cells))
+
+
+def _cell_text(cell: dict[str, Any]) -> str:
+    lines = [f"{cell['label']} ({cell['variant']}) on {cell['dataset_title']}, {cell['source']} data"]
+    for number in cell["numbers"].values():
+        interval = "" if number["low"] is None else f", 95 % t interval [{number['low']:.4g}, {number['high']:.4g}]"
+        paper = number["paper"] and f"; paper {number['paper']['mean']} ± {number['paper']['std']}"
+        lines.append(f"  {number['title']}: {_text(number['mean'])}{interval}{paper or ''}")
+    for seed in cell["seeds"]:
         manifest = seed["manifest"]
         lines += [
             f"  seed {seed['seed']}: {seed['failed'] or _text(seed['value'])}",
@@ -95,13 +114,13 @@ def mismatches(scale: str, root: Path) -> list[str]:
     plan = read_json(folder / "plan.json")
     found = []
     current = {run["folder"]: run["evaluations"] for run in make_plan(scale, {})["runs"]}
-    for name, artifact in plan["artifacts"].items():
+    for name, artifact in progress(plan["artifacts"].items(), "verify", "artifacts"):
         if (folder / f".{name}-{artifact['digest']}").exists():
             if artifact["series"]:
                 found += _changed_measures(name, artifact, folder, root)
         elif (folder / f"{name}.csv").exists():
             found.append(f"{name}: {name}.csv was made for another selection, other code or other params/")
-    for run in plan["runs"]:
+    for run in progress(plan["runs"], "verify", "runs"):
         if (root / run["folder"] / "manifest.json").exists():
             found += _changed_run(run, plan["data"][run["dataset"]]["prepared"], current, root)
     return found

@@ -1,0 +1,1 @@
+"""Verbs of the command line by topic; `emorl/cli.py` registers them."""
