@@ -65,7 +65,7 @@ function seedItem(seed, digits) {
 function mlflow(seed) {
   if (!seed.mlflow_page?.startsWith("http")) return [": ", seed.mlflow];
   const link = html("a", { href: seed.mlflow_page, target: "_blank", rel: "noopener" }, seed.mlflow);
-  return [seed.mlflow_page.startsWith("http://127.0.0.1") ? " (after make ui): " : ": ", link];
+  return [new URL(seed.mlflow_page).hostname === "127.0.0.1" ? " (after make ui): " : ": ", link];
 }
 
 // ---- strip: the seeds, our interval and the paper's spread on one axis ----
