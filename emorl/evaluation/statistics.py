@@ -152,7 +152,8 @@ def _reach(alpha: float, width: float, error: np.ndarray, freedom: np.ndarray) -
     near, far = (stats.t.isf(level, freedom) * error for level in (alpha, alpha / 2))
     for _ in range(12):
         middle = (near + far) / 2
-        p = stats.t.sf(middle / error, freedom) + stats.t.sf((middle + width) / error, freedom)
+        with np.errstate(divide="ignore", invalid="ignore"):  # seeds that agree to the digit have no error
+            p = stats.t.sf(middle / error, freedom) + stats.t.sf((middle + width) / error, freedom)
         near, far = np.where(p > alpha, middle, near), np.where(p > alpha, far, middle)
     return far
 
