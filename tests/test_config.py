@@ -188,6 +188,20 @@ def test_a_run_that_several_artifacts_need_is_planned_once():
     assert set(folders) == set(needed)
 
 
+def test_table_2_scores_tetrominoes_on_validation_images():
+    """As App. D says; Table 1 scores the same run on test images."""
+    plan = make_plan("test", {"models": "emorl", "datasets": "tetrominoes"})
+    files = {
+        name: [run["file"] for series in plan["artifacts"][name]["series"] for run in series["runs"]]
+        for name in ("table1", "table2")
+    }
+    assert all("/decomposition-test-" in file for file in files["table1"])
+    assert all("/decomposition-validation-" in file for file in files["table2"])
+    (base,) = [run for run in plan["runs"] if run["variant"] == "base" and run["seed"] == 0]
+    assert {files["table1"][0], *files["table2"]} & base["evaluations"].keys() >= {files["table1"][0]}
+    assert len([file for file in base["evaluations"] if "/decomposition-" in file]) == 2
+
+
 @pytest.mark.parametrize(
     ("own", "asked", "seeds"), [(None, None, [0]), ([5], None, [5]), (1, None, [0]), ([5], 3, [0, 1, 2])]
 )

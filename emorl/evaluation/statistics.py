@@ -141,8 +141,21 @@ def probability_of_deciding(comparison: Comparison, alpha: float, other_is_rando
     foreign = c.other.std**2 / c.other.n if c.other and other_is_random else 0.0
     law = stats.norm(c.estimate, max(math.sqrt(c.std**2 / n + foreign), 1e-300))
     inside = np.maximum(law.cdf(c.high - half) - law.cdf(c.low + half), 0)
-    outside = law.cdf(c.low - half) + law.sf(c.high + half)
+    reach = _reach(alpha, c.high - c.low, error, freedom)
+    outside = law.cdf(c.low - reach) + law.sf(c.high + reach)
     return float(np.mean(inside + outside))
+
+
+def _reach(alpha: float, width: float, error: np.ndarray, freedom: np.ndarray) -> np.ndarray:
+    """How far beyond a range of `width` an estimate must lie for `p_outside` to be `alpha`: by bisection, between the
+    one-sided test's distance (an endless range) and the two-sided one's (a point)."""
+    near, far = (stats.t.isf(level, freedom) * error for level in (alpha, alpha / 2))
+    for _ in range(12):
+        middle = (near + far) / 2
+        with np.errstate(divide="ignore", invalid="ignore"):  # seeds that agree to the digit have no error
+            p = stats.t.sf(middle / error, freedom) + stats.t.sf((middle + width) / error, freedom)
+        near, far = np.where(p > alpha, middle, near), np.where(p > alpha, far, middle)
+    return far
 
 
 def seeds_to_decide(comparison: Comparison, alpha: float, probability: float = 0.8) -> int | None:

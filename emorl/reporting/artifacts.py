@@ -15,7 +15,11 @@ from emorl.reporting.style import save
 from emorl.reporting.tables import SOURCES, Paper
 
 PICTURES = ("decompositions", "layers", "traversals", "activeness", "leak")
-DCI = ("disentanglement", "completeness", "informativeness")
+SCORES = {
+    "disentanglement, completeness, informativeness": ("disentanglement", "completeness", "informativeness"),
+    "share of pixels outside of the moved slot that change": ("changed_outside",),
+}
+"""Numbers in the small print of pictures, Figures 9 and 11: what they are, and their metrics."""
 
 
 def make_artifact(
@@ -40,7 +44,7 @@ def make_artifact(
     if artifact["draw"] == "table":
         figure = _write_table(artifact, frame, folder / name, paper)
     else:
-        about = _how_timed(plan["benchmark"], timed) if is_timing else _dci(frame)
+        about = _how_timed(plan["benchmark"], timed) if is_timing else _scores(frame)
         figure = _figure(artifact, frame, root, about)
     save(figure, folder / name)
 
@@ -75,15 +79,14 @@ def _how_timed(settings: dict[str, Any], timed: pd.DataFrame) -> list[str]:
     ]
 
 
-def _dci(frame: pd.DataFrame) -> list[str]:
-    """The DCI scores of each label that has any, as Figure 9's caption gives them."""
-    scored = frame[frame.metric.isin(DCI)].groupby("label", sort=False)
-    means = {label: [rows[rows.metric == metric].value.mean() for metric in DCI] for label, rows in scored}
-    texts = [
-        f"{label} {', '.join(f'{mean:.2f}' for mean in means[label])} (n = {rows.seed.nunique()})"
-        for label, rows in scored
-    ]
-    return [f"Mean {', '.join(DCI)}: {', '.join(texts)}"] if texts else []
+def _scores(frame: pd.DataFrame) -> list[str]:
+    """Means over seeds, label by label."""
+    sentences = []
+    for what, metrics in SCORES.items():
+        means = frame[frame.metric.isin(metrics)].pivot_table("value", "label", "metric", sort=False)
+        texts = [f"{label} {', '.join(f'{row[metric]:.2f}' for metric in metrics)}" for label, row in means.iterrows()]
+        sentences += [f"mean {what}: {'; '.join(texts)}"] if texts else []
+    return sentences
 
 
 def _shown(artifact: dict[str, Any], root: Path) -> Iterator[tuple[str, dict[str, np.ndarray]]]:

@@ -36,7 +36,8 @@ def write_page(report: dict[str, Any], out: Path) -> None:
     - tables: name, title, caption, columns (one heading per cell of a row), groups of rows, notes. A cell has a text
       and, each or None, paper (text), verdict (a key of VERDICTS) and card: what a click on the cell opens, with title,
       unit, mean, low, high (the 95 % t interval), paper (mean, std, seeds), verdict, sentence and the seeds. A seed has
-      seed, value or failed (why; the other one is None), run (folder), command, mlflow and manifest (any JSON object).
+      seed, value or failed (why; the other one is None), run (folder), command, mlflow (its name there), mlflow_page
+      (an address, or None) and manifest (any JSON object).
     - figures: name, title, caption, png (path; the picture becomes part of the page), pdf and csv (links relative to
       the page).
     - claims: id, where, text, kind, verdict, sentence, estimate, low, high, n, failed, paper, p. paper is a text or a

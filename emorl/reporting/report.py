@@ -11,6 +11,7 @@ from emorl.files import atomic_path, read_json, write_text
 from emorl.provenance import ROOT, repository_state
 from emorl.reporting import claims, tables, trace
 from emorl.reporting.page import write_page
+from emorl.tracking_links import run_pages
 
 STATEMENTS = {
     "reproduction": "Runs at the paper's settings.",
@@ -39,8 +40,16 @@ def write_report(plan: dict[str, Any], folder: Path, root: Path) -> Path:
         "deviations": _deviations(ROOT / "docs" / "deviations.md"),
         "costs": _costs(plan, root),
     }
+    _link_runs(report["tables"], run_pages(root))
     write_page(report, page)
     return page
+
+
+def _link_runs(shown: list[dict[str, Any]], pages: dict[str, str]) -> None:
+    for table in shown:
+        cells = [cell for group in table["groups"] for row in group["rows"] for cell in row["cells"]]
+        for seed in [seed for cell in cells for seed in cell["card"]["seeds"]]:
+            seed["mlflow_page"] = pages.get(seed["run"])
 
 
 def write_claims(plan: dict[str, Any], folder: Path) -> list[claims.Verdict]:

@@ -65,7 +65,7 @@ def _mean(measures: pd.DataFrame, metric: str) -> float:
 
 def _notes(rows: list[dict[str, Any]]) -> list[str]:
     notes = ["Mean ± standard deviation over seeds; seeds: started/finished/failed (diverged)."]
-    if any(row["untrained"] is not None for row in rows):
+    if any(row["untrained"] is not None and len(row["cells"]) == 1 for row in rows):  # else there is no column of it
         notes[0] += " Untrained: the same networks before the first step."
     counted = {row["dataset_title"]: row for row in rows if "images_scored" in row}
     for title, row in counted.items():

@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 from matplotlib.colors import LogNorm
 
-from emorl.reporting.style import figure_style, looks, note_below
+from emorl.reporting.style import PAGE_WIDTH, figure_style, looks, note_below
 
-WIDTH, HEADER, LABEL, PANELS = 7.6, 0.32, 0.65, 2.4  # inches
+WIDTH, HEADER, LABEL, PANELS = PAGE_WIDTH, 0.32, 0.65, 2.4  # inches
 LEAST = 1e-4
 """Activeness, relative to the largest, at which its scale ends."""
 ROWS = "Rows: dimension, and its activeness relative to the largest; the most active ones, then others at random"

@@ -132,6 +132,14 @@ def test_five_printed_seeds_cannot_show_equivalence_within_one_deviation():
     assert probability_of_deciding(many, 0.05, other_is_random=True) < 0.3
 
 
+def test_an_estimate_that_two_seeds_left_open_needs_more():
+    """Far outside of a range much narrower than the error, where the test of "outside" has two tails."""
+    comparison = Comparison(12.3, 12.0, 2, 94.6, 101.8, Other(1.8, 5, ours=False))
+    assert min(comparison.p_inside, comparison.p_outside) > 0.05
+    assert probability_of_deciding(comparison, 0.05, False) < 0.6
+    assert seeds_to_decide(comparison, 0.05) > 2
+
+
 def test_seeds_to_decide_is_the_least_number_that_probably_does():
     comparison = Comparison(0.5, 1.0, 3, 0.0, math.inf)
     n = seeds_to_decide(comparison, 0.05)

@@ -249,6 +249,15 @@ def test_a_trend_holds_if_each_of_its_comparisons_does(load):
     assert judge_one(greatest, *means[:3]).verdict == "not run"
 
 
+def test_a_share_of_the_way_to_the_last_number(load):
+    """With 0.5, the last step up to half of the last one: 40 of 0, 20, 40, 60, 80, 101."""
+    order = ORDER.replace("MODEL", "emorl").replace(", variant: no_geco", "")
+    half_way, last = "metric: ari, at: last, share: 0.5}", "metric: ari, at: last}"
+    (claim,) = load(order.replace("metric: ari}", half_way, 1).replace("metric: ari}", last))
+    frames = [measures([step / 100 + 0.01 * seed for seed in range(3)], at=step) for step in (0, 20, 40, 60, 80, 101)]
+    assert judge_one(claim, *frames).estimate == pytest.approx(0.40 - 1.01)
+
+
 def test_what_every_run_repeats_is_judged_exactly(load):
     (claim,) = load(VALUE.replace("metric: ari", "metric: parameters").replace("scale: 100.0", "scale: 1.0e-3"))
     verdict = judge_one(claim, measures([97_000.0], metric="parameters"))

@@ -30,6 +30,7 @@ def card(model="EfficientMORL", values=(86.2, 86.4, None), verdict="differs"):
             "run": f"runs/clevr6/emorl/base-1234567890/seed{seed}",
             "command": f"snakemake --cores all reproduce_table1 --config scale=demo models=emorl seeds=[{seed}]",
             "mlflow": f"experiment demo, run clevr6/emorl/base/seed{seed}",
+            "mlflow_page": f"http://127.0.0.1:5000/#/experiments/1/runs/{seed}" if seed else None,
             "manifest": {
                 "commit": "49aa45c",
                 "data_sha256": "ab" * 32,
@@ -320,6 +321,8 @@ def test_a_click_opens_the_card_with_its_seeds_and_escape_closes_it(opened):
         "seed 2: failed: diverged at step 700: loss is nan",
     ]
     assert [code.text for code in find_all(dialog, "pre code")] == [seed["command"] for seed in card()["seeds"]]
+    links = [link.get_attribute("href") for link in find_all(dialog, ".seeds a")]
+    assert links == ["http://127.0.0.1:5000/#/experiments/1/runs/1", "http://127.0.0.1:5000/#/experiments/1/runs/2"]
     assert "judges the pipeline, not the paper" in find(dialog, ".banner").text
     find(dialog, "summary").click()
     manifest = find(dialog, "details[open] dl").text

@@ -8,7 +8,7 @@ from PIL import Image
 
 from emorl.errors import UserError
 from emorl.reporting import measures, tables
-from emorl.reporting.artifacts import _shown, make_artifact
+from emorl.reporting.artifacts import _scores, _shown, make_artifact
 
 ARIS = {0: 0.98, 1: 0.96, 2: None}
 PAPER = {("tetrominoes", "emorl", "base", "ari"): {"mean": 98.2, "std": 1.8, "n": 5}}
@@ -125,3 +125,10 @@ def test_measures_hold_what_is_varied(plan, tmp_path):
     assert list(zip(found["at"], found.value, strict=True)) == [(0.0, 0.5), (1.0, 0.75)]
     artifact["series"][0]["at"] = 3.0
     assert set(measures.gather(artifact, tmp_path)["at"]) == {3.0}
+
+
+def test_the_small_print_has_means_over_seeds_by_label():
+    values = [("A", 0, 0.5), ("A", 1, 0.7), ("B", 0, 0.1)]
+    frame = pd.DataFrame(values, columns=["label", "seed", "value"]).assign(metric="changed_outside")
+    assert _scores(frame) == ["mean share of pixels outside of the moved slot that change: A 0.60; B 0.10"]
+    assert _scores(frame.assign(metric="ari")) == []

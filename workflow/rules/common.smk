@@ -45,6 +45,11 @@ def is_timed(name):
     return ARTIFACTS[name]["draw"].startswith("timings")
 
 
+def category_of(name):
+    """Where Snakemake's own report lists an artifact."""
+    return {"table": "Tables", "fig": "Figures"}.get(name.rstrip("0123456789"), "Beyond the paper")
+
+
 def evaluations_of(name):
     """The files that an artifact's measures are read from."""
     return [run["file"] for series in ARTIFACTS[name]["series"] for run in series["runs"]]

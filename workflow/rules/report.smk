@@ -13,8 +13,8 @@ for artifact in SHOWN:
             report(
                 f"{REPORT}/{artifact}.png",
                 caption="../report/artifact.rst",
-                category=ARTIFACTS[artifact]["title"].split(",")[0],
-                labels={"shows": ARTIFACTS[artifact]["caption"], "scale": SCALE},
+                category=category_of(artifact),
+                labels={"artifact": ARTIFACTS[artifact]["title"], "shows": ARTIFACTS[artifact]["caption"]},
             ),
             f"{REPORT}/{artifact}.pdf",
             outputs_of(artifact),

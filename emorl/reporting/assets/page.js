@@ -58,8 +58,14 @@ function seedItem(seed, digits) {
   return html("li", {},
     html("p", {}, `seed ${seed.seed}: `, result),
     html("div", { class: "command" }, html("pre", { tabindex: "0" }, command), copy),
-    html("p", { class: "source" }, "Run ", html("code", {}, seed.run), " · MLflow: ", seed.mlflow),
+    html("p", { class: "source" }, "Run ", html("code", {}, seed.run), " · MLflow", ...mlflow(seed)),
     html("details", {}, html("summary", {}, "Manifest"), html("dl", {}, ...manifest)));
+}
+
+function mlflow(seed) {
+  if (!seed.mlflow_page?.startsWith("http")) return [": ", seed.mlflow];
+  const link = html("a", { href: seed.mlflow_page, target: "_blank", rel: "noopener" }, seed.mlflow);
+  return [new URL(seed.mlflow_page).hostname === "127.0.0.1" ? " (after make ui): " : ": ", link];
 }
 
 // ---- strip: the seeds, our interval and the paper's spread on one axis ----
