@@ -273,11 +273,12 @@ def schema() -> None:
 
 @app.command()
 def ui(port: Annotated[int, typer.Option(help="Port on 127.0.0.1.")] = 5000) -> None:
-    """Open the MLflow UI on loopback."""
-    from emorl.tracking import ui_command
+    """Serve MLflow's pages to this machine alone."""
+    from emorl.tracking.store import ui_command
 
     command = ui_command(ROOT, port)
-    print(f"MLflow UI on http://127.0.0.1:{port} (Ctrl-C ends it)", flush=True)
+    address = f"http://127.0.0.1:{port}/#/experiments?workflowType=machine_learning"
+    print(f"In some ten seconds MLflow is at (Ctrl-C ends it):\n{address}", flush=True)
     os.execvp(command[0], command)
 
 
@@ -288,7 +289,7 @@ for verb in (segment, traverse, export):
 @track.command()
 def follow(run_dir: Path, pid: Annotated[int | None, typer.Option(help="The training process.")] = None) -> None:
     """Mirror one run while it is being trained."""
-    from emorl.tracking import follow as follow_run
+    from emorl.tracking.follow import follow as follow_run
 
     follow_run(run_dir.resolve(), ROOT, pid)
 
@@ -299,8 +300,8 @@ def sync(
     plan: Annotated[Path | None, typer.Option(help="Mirror this plan's runs, and the report beside it.")] = None,
 ) -> None:
     """Mirror run folders, and a report, after the fact. A store that is away is no error: call again later."""
-    from emorl.tracking import sync as sync_runs
-    from emorl.tracking import sync_report
+    from emorl.tracking.sync import sync as sync_runs
+    from emorl.tracking.sync import sync_report
 
     if plan:
         folders = [ROOT / run["folder"] for run in read_json(plan)["runs"]]
@@ -308,7 +309,7 @@ def sync(
     else:
         found = run_dirs or sorted(path.parent for path in (ROOT / "runs").glob("*/*/*/seed*/run.json"))
     missed = sync_runs([path.resolve() for path in found], ROOT)
-    complete = not missed and (plan is None or sync_report(plan.resolve().parent, ROOT))
+    complete = not missed and (plan is None or sync_report(plan.resolve(), ROOT))
     if not complete:
         print(
             "warning: the tracking store could not take everything; run 'emorl track sync' later",

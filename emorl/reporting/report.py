@@ -11,7 +11,7 @@ from emorl.files import atomic_path, read_json, write_text
 from emorl.provenance import ROOT, repository_state
 from emorl.reporting import claims, tables, trace
 from emorl.reporting.page import write_page
-from emorl.tracking_links import run_pages
+from emorl.tracking.links import run_pages
 
 STATEMENTS = {
     "reproduction": "Runs at the paper's settings.",

@@ -34,11 +34,17 @@ def seeds_of(row: dict[str, Any], series: dict[str, Any], cell: dict[str, Any], 
                 "failed": manifest["error"],
                 "run": run["folder"],
                 "command": "python -m emorl train " + " ".join(f"--{key} {value}" for key, value in options.items()),
-                "mlflow": f"experiment emorl-{row['dataset']}-{scale}, run {run['folder'].removeprefix('runs/')}",
+                "mlflow": f"experiment emorl-{row['dataset']}-{scale}, run {_run_name(run['folder'])}",
                 "manifest": {key: manifest[key] for key in SHOWN_OF_MANIFEST if key in manifest},
             }
         )
     return found
+
+
+def _run_name(folder: str) -> str:
+    """What `emorl.tracking` calls the run."""
+    _, _, model, variant, seed = folder.split("/")
+    return f"{seed} {model}/{variant}"
 
 
 def cells_of(name: str, scale: str, root: Path) -> list[dict[str, Any]]:

@@ -44,7 +44,7 @@ def test_so_it_does_without_records(workspace, change):
 
 def test_what_changes_no_result_reruns_nothing(workspace):
     workspace.edit("emorl/models/emorl.py", lambda text: '"""Said otherwise."""\n' + text + "\n# A remark.\n")
-    workspace.edit("emorl/tracking.py", code)
+    workspace.edit("emorl/tracking/follow.py", code)
     workspace.edit("params/demo.yaml", learning_rate)
     assert not workspace.planned()
 

@@ -1,8 +1,8 @@
 """Addresses of runs in MLflow's pages, from a real store."""
 
-from emorl.tracking_links import run_pages
+from mlflow import MlflowClient
 
-from mlflow import MlflowClient  # isort: skip
+from emorl.tracking.links import run_pages
 
 
 def test_a_mirrored_run_has_an_address(tmp_path, monkeypatch):
