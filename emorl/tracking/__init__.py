@@ -6,7 +6,8 @@ mirror forgets what it knew and asks the store anew, at its next look at the fol
   follow.py    mirrors a run while it is trained         layout.py    experiments, parents and seeds, their names
   sync.py      mirrors folders afterwards, and reports   summary.py   mean and spread over seeds, on the parent
   mirror.py    one folder and its MLflow run             registry.py  checkpoints behind the cells of tables
-  usage.py     what a training uses of the machine       store.py     opens or creates the store; locks.py
+  usage.py     what a training uses of the machine       links.py     addresses in the pages
+  store.py     opens or creates the store                locks.py, messages.py
 """
 
 import os
