@@ -26,8 +26,10 @@ save: setup
 	dvc add data/prepared runs reports/$(SCALE)
 	git add data/prepared.dvc runs.dvc reports/$(SCALE).dvc
 
+# Pull them, mark them as up to date for Snakemake and verify them. SELECTION: such as "datasets=tetrominoes seeds=3".
+TARGET ?= reproduce_table1
 pull: setup
-	dvc pull
+	workflow/scripts/pull.sh $(TARGET) --config scale=$(SCALE) $(SELECTION)
 
 setup: .venv/.complete
 

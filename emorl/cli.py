@@ -219,6 +219,36 @@ def verify(scale: Scale = "demo", as_json: AsJson = False) -> None:
 
 
 @app.command()
+def archive(
+    scale: Scale = "demo",
+    out: Annotated[Path | None, typer.Option(help="Default: emorl-SCALE-COMMIT.zip in the project's folder.")] = None,
+    checkpoints: Annotated[bool, typer.Option("--checkpoints", help="With the trained weights.")] = False,
+    licence: Annotated[str | None, typer.Option(help="SPDX identifier for the bundle, such as CC-BY-4.0.")] = None,
+) -> None:
+    """Bundle code, values, per-image numbers and the report into one zip, for Zenodo; `emorl recheck` checks it."""
+    from emorl.reporting.archive import write_archive
+
+    path = write_archive(scale, ROOT, out, checkpoints, licence)
+    print(f"{path}: {path.stat().st_size / 1e6:.1f} MB; every number was found again from it")
+
+
+@app.command()
+def recheck(
+    bundle: Annotated[Path, typer.Argument(help="A zip of `emorl archive`, or the folder it was unpacked into.")],
+) -> None:
+    """Find every number of a bundle again, from its per-image scores; exit status 1 if one is another."""
+    from emorl.reporting.recheck import recheck as checks_of
+
+    failed = False
+    for check in checks_of(bundle):
+        print(*(check.mismatches or [check.what]), sep="\n", flush=True)
+        failed = failed or bool(check.mismatches)
+    if failed:
+        raise typer.Exit(1)
+    print(f"{bundle}: every number was found again")
+
+
+@app.command()
 def plan(
     target: Annotated[str, typer.Argument(help="table1, fig3, ... or all.", autocompletion=completion.targets)],
     scale: Scale = "demo",

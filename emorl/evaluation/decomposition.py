@@ -38,15 +38,20 @@ def evaluate(job: EvaluationJob) -> None:
     untrained, _ = score_model(job.build_untrained(), job.inference, job.settings, split, job.seed)
     write_arrays(job.arrays_path, vars(examples))
     slots = examples.masks.shape[1]
-    result = {
-        "origin": job.origin,
-        "split": job.settings.split,
-        "images_scored": len(split.images),
-        "summary": _means(scores),
-        "controls": control_scores(split.labels, slots, job.seed) | {"untrained": _means(untrained)},
+    kept = {
         "images": scores,
+        "control_images": control_scores(split.labels, slots, job.seed) | {"untrained": untrained},
     }
-    write_json(job.out, result)
+    named = {"origin": job.origin, "split": job.settings.split, "images_scored": len(split.images)}
+    write_json(job.out, named | summarise(kept) | kept)
+
+
+def summarise(kept: dict[str, Any]) -> dict[str, Any]:
+    """Means over images, of the model and of each control."""
+    return {
+        "summary": _means(kept["images"]),
+        "controls": {name: _means(scores) for name, scores in kept["control_images"].items()},
+    }
 
 
 def score_model(
@@ -99,11 +104,14 @@ def segmentation_scores(truth: np.ndarray, prediction: np.ndarray) -> dict[str, 
     }
 
 
-def control_scores(truth: np.ndarray, slots: int, seed: int) -> dict[str, dict[str, float]]:
+def control_scores(truth: np.ndarray, slots: int, seed: int) -> dict[str, PerImage]:
     """What the metrics give for predictions whose worth is known: perfect, one slot for all, random slots."""
     random = np.random.default_rng(seed).integers(0, slots, truth.shape, dtype=np.uint8)
     predictions = {"true_masks": truth, "one_slot": np.zeros_like(truth), "random_slots": random}
-    return {name: _means(segmentation_scores(truth, prediction)) for name, prediction in predictions.items()}
+    return {
+        name: {metric: scores.tolist() for metric, scores in segmentation_scores(truth, prediction).items()}
+        for name, prediction in predictions.items()
+    }
 
 
 def _means(scores: dict[str, Any]) -> dict[str, float]:

@@ -12,6 +12,7 @@ CLEVR's are, so that it hardly exceeds 0.5. The other is correct.
 
 from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -42,15 +43,18 @@ Factors = dict[str, np.ndarray]
 class Scores:
     """All in [0, 1], higher is better; means over splits of the objects into halves for training and test."""
 
-    summary: dict[str, float]
-    """disentanglement, completeness, informativeness (as released) and informativeness_correct (R² of continuous
-    factors, not below 0; accuracy of discrete ones)."""
     per_seed: dict[str, list[float]]
-    """The same for each split, in the order of the seeds that draw them."""
+    """disentanglement, completeness, informativeness (as released) and informativeness_correct (R² of continuous
+    factors, not below 0; accuracy of discrete ones), of each split, in the order of the seeds that draw them."""
     factors: dict[str, dict[str, float]]
     """The two kinds of informativeness of each factor."""
     importance: dict[str, list[float]]
     """For each factor that of each dimension of the code; they sum to 1, or to 0 where a factor did not vary."""
+
+    @property
+    def summary(self) -> dict[str, float]:
+        """Means over the splits."""
+        return _means(self.per_seed)
 
 
 def evaluate(job: EvaluationJob) -> None:
@@ -68,23 +72,27 @@ def evaluate(job: EvaluationJob) -> None:
         )
     factors, discrete = scalar_factors(split)
     codes, values, objects = pool_matches(job, split, factors)
-    result = {
-        "origin": job.origin,
-        "split": job.settings.split,
-        "objects": objects,
-        "summary": {"matched": len(codes) / max(objects, 1)},
-    }
+    kept = {"objects": objects, "matched": len(codes)}
     if len(codes) >= FEWEST:
         seeds, trees = job.settings.disentanglement.seeds, job.settings.disentanglement.trees
         scores = disentanglement_scores(codes, values, discrete, seeds, trees)
         permuted = np.random.default_rng(job.seed).permutation(codes)
         floor = disentanglement_scores(permuted, values, discrete, seeds, trees)
-        result |= asdict(scores) | {
-            "summary": scores.summary | result["summary"],
-            "split_seeds": seeds,
-            "controls": {"permuted_codes": floor.summary},
-        }
-    write_json(job.out, result)
+        control = {"permuted_codes": floor.per_seed}
+        kept |= asdict(scores) | {"split_seeds": seeds, "control_per_seed": control}
+    write_json(job.out, {"origin": job.origin, "split": job.settings.split} | summarise(kept) | kept)
+
+
+def summarise(kept: dict[str, Any]) -> dict[str, Any]:
+    """Means over splits, and the share of objects that have a slot."""
+    return {
+        "summary": _means(kept.get("per_seed", {})) | {"matched": kept["matched"] / max(kept["objects"], 1)},
+        "controls": {name: _means(scores) for name, scores in kept.get("control_per_seed", {}).items()},
+    }
+
+
+def _means(scores: dict[str, list[float]]) -> dict[str, float]:
+    return {metric: float(np.mean(values)) for metric, values in scores.items()}
 
 
 # ---- objects and their slots ----
@@ -178,7 +186,6 @@ def disentanglement_scores(
         "informativeness_correct": correct.mean(1).tolist(),
     }
     return Scores(
-        summary={metric: float(np.mean(values)) for metric, values in per_seed.items()},
         per_seed=per_seed,
         factors={
             name: {"informativeness": float(exact[:, f].mean()), "informativeness_correct": float(correct[:, f].mean())}

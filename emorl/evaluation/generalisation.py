@@ -4,6 +4,8 @@ No weight depends on the number of slots K, as slots are exchangeable, so a test
 larger K: CLEVR10, with up to ten objects and the background, takes 11.
 """
 
+from typing import Any
+
 from emorl.data.store import load_split
 from emorl.evaluation.job import EvaluationJob
 from emorl.evaluation.refinement import means, score_refinements
@@ -17,15 +19,14 @@ def evaluate(job: EvaluationJob) -> None:
     """
     split = load_split(job.data, job.settings.split)
     slots = int(split.labels.max()) + 1  # labels count the objects from 1
-    scores = score_refinements(job.build(K=slots), job, split)
-    data_set = split.attributes["data_set"]
-    result = {
-        "origin": job.origin,
-        "data_set": data_set,
-        "split": job.settings.split,
-        "images_scored": len(split.images),
-        "slots": slots,
-        "summary": {f"{metric}_{data_set}": row for metric, row in means(scores).items()},
-        "images": scores,
+    kept = {
+        "data_set": split.attributes["data_set"],
+        "images": score_refinements(job.build(K=slots), job, split),
     }
-    write_json(job.out, result)
+    named = {"origin": job.origin, "split": job.settings.split, "images_scored": len(split.images), "slots": slots}
+    write_json(job.out, named | summarise(kept) | kept)
+
+
+def summarise(kept: dict[str, Any]) -> dict[str, Any]:
+    """Means over images after each number of steps, of metrics named for the data set."""
+    return {"summary": {f"{metric}_{kept['data_set']}": row for metric, row in means(kept["images"]).items()}}

@@ -15,8 +15,9 @@ class EvaluationJob:
     """One evaluation of one finished run.
 
     An evaluation writes `out`, JSON, last: `origin` as given; `summary`, one number per metric, or one per value of
-    what is varied, {metric: number | {value: number}}; and whatever it wants to keep beside. Arrays for pictures go
-    to `arrays_path`.
+    what is varied, {metric: number | {value: number}}; perhaps `controls`, {control: {metric: number}}; and whatever it
+    wants to keep beside, with the single values that its module's `summarise` makes summary and controls of, so that
+    anybody can do it again. Arrays for pictures go to `arrays_path`.
     """
 
     build: Callable[..., Model]

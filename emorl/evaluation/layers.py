@@ -4,6 +4,8 @@ A layer that has collapsed to the prior stays near q(z^0): its KL from there is 
 scene.
 """
 
+from typing import Any
+
 import numpy as np
 import torch
 
@@ -27,19 +29,21 @@ def evaluate(job: EvaluationJob) -> None:
     loaded = batches(split, job.settings.batch_size, device)
     scores = score_each(loaded, lambda images: list(model.layers(images, job.inference, generator))[:-1], first=1)
     write_arrays(job.arrays_path, examples(model, job, split))
-    by_layer = means(scores)
-    result = {
-        "origin": job.origin,
-        "split": job.settings.split,
-        "images_scored": len(split.images),
+    kept = {"images": scores}
+    named = {"origin": job.origin, "split": job.settings.split, "images_scored": len(split.images)}
+    write_json(job.out, named | summarise(kept) | kept)
+
+
+def summarise(kept: dict[str, Any]) -> dict[str, Any]:
+    """Means over images by layer."""
+    by_layer = means(kept["images"])
+    return {
         "summary": {
             "ari_layer": by_layer["ari"],
             "mse_layer": by_layer["mse"],
             "kl_from_initial": by_layer["kl_from_initial"],
-        },
-        "images": scores,
+        }
     }
-    write_json(job.out, result)
 
 
 def examples(model: Model, job: EvaluationJob, split: Split) -> dict[str, np.ndarray]:

@@ -12,6 +12,8 @@ posterior q(z_k | x, z_{1:k-1}) would have it: this is what the decoder makes of
 models. The first slot is also scored on its own; where slots are exchangeable, as in EfficientMORL, it is any slot.
 """
 
+from typing import Any
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -46,7 +48,8 @@ def evaluate(job: EvaluationJob) -> None:
     model, split = job.build(), first_images(job)
     latents, by_foreground = infer(model, job, split)
     values = values_of(latents, job.settings.traversal.values)
-    dimension = int(measure_activeness(model, latents, values, np.random.default_rng(job.seed)).argmax())
+    activeness = measure_activeness(model, latents, values, np.random.default_rng(job.seed)).mean(0)
+    dimension = int(activeness.argmax())
     changed, owners = move_each_slot(model, latents, dimension, values[dimension, [0, -1]])
     shares = changed_shares(changed, owners, split.labels > 0)
 
@@ -56,14 +59,14 @@ def evaluate(job: EvaluationJob) -> None:
     at_an_end = np.take_along_axis(changed[examples].any(2), slots[:, :, None, None], 1)
     shown = {"images": split.images[examples].transpose(0, 3, 1, 2), "changed": at_an_end}
     write_arrays(job.arrays_path, shown | arrays)
-    result = {
-        "origin": job.origin,
-        "split": job.settings.split,
-        "images": len(split.images),
-        "dimension": dimension,
-        "summary": _means(shares) | _means({f"{name}_first": share[:, 0] for name, share in shares.items()}),
-    }
-    write_json(job.out, result)
+    kept = {"slots": _measured(shares | {f"{name}_first": share[:, 0] for name, share in shares.items()})}
+    named = {"origin": job.origin, "split": job.settings.split, "images_scored": len(split.images)}
+    write_json(job.out, named | {"dimension": dimension} | summarise(kept) | kept)
+
+
+def summarise(kept: dict[str, Any]) -> dict[str, Any]:
+    """Means over slots."""
+    return {"summary": {name: float(np.mean(shares)) for name, shares in kept["slots"].items()}}
 
 
 def move_each_slot(model: Model, latents: Tensor, dimension: int, ends: Tensor) -> tuple[np.ndarray, np.ndarray]:
@@ -106,5 +109,6 @@ def first_and_largest(slots: np.ndarray) -> np.ndarray:
     return np.array([0, *slots[slots != 0][:1]])
 
 
-def _means(shares: dict[str, np.ndarray]) -> dict[str, float]:
-    return {name: float(np.nanmean(share)) for name, share in shares.items() if not np.isnan(share).all()}
+def _measured(shares: dict[str, np.ndarray]) -> dict[str, list[float]]:
+    """The shares that there are, of metrics that have any."""
+    return {name: share[~np.isnan(share)].tolist() for name, share in shares.items() if not np.isnan(share).all()}

@@ -6,6 +6,7 @@ refinement alone.
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable
+from typing import Any
 
 import numpy as np
 import torch
@@ -24,15 +25,14 @@ Table = dict[str, dict[str, list[float]]]
 def evaluate(job: EvaluationJob) -> None:
     """Scores on the split after 0 ... `refinement_steps` steps. Raises UserError for a model that cannot show them."""
     split = load_split(job.data, job.settings.split)
-    scores = score_refinements(job.build(), job, split)
-    result = {
-        "origin": job.origin,
-        "split": job.settings.split,
-        "images_scored": len(split.images),
-        "summary": means(scores),
-        "images": scores,
-    }
-    write_json(job.out, result)
+    kept = {"images": score_refinements(job.build(), job, split)}
+    named = {"origin": job.origin, "split": job.settings.split, "images_scored": len(split.images)}
+    write_json(job.out, named | summarise(kept) | kept)
+
+
+def summarise(kept: dict[str, Any]) -> dict[str, Any]:
+    """Means over images after each number of steps."""
+    return {"summary": means(kept["images"])}
 
 
 def score_refinements(model: Model, job: EvaluationJob, split: Split) -> Table:

@@ -6,6 +6,7 @@ rendered pixels over the values, in the mean over pixels, channels and images (P
 """
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -39,7 +40,8 @@ def evaluate(job: EvaluationJob) -> None:
     latents, objects = infer(model, job, split)
     values = values_of(latents, job.settings.traversal.values)
     rng = np.random.default_rng(job.seed)
-    activeness = measure_activeness(model, latents, values, rng)
+    per_image = measure_activeness(model, latents, values, rng)
+    activeness = per_image.mean(0)
     order = np.argsort(-activeness)
     dimensions = [*order[:MOST_ACTIVE], *rng.permutation(order[MOST_ACTIVE:])[:OTHERS]]
     examples = slice(job.settings.examples)
@@ -51,17 +53,20 @@ def evaluate(job: EvaluationJob) -> None:
         "threshold": threshold[None],
     }
     write_arrays(job.arrays_path, shown | arrays)
-    result = {
-        "origin": job.origin,
-        "split": job.settings.split,
-        "images": len(split.images),
-        "summary": {
-            "active_share": float((activeness > threshold).mean()),
-            "activeness": {str(dimension): float(value) for dimension, value in enumerate(activeness)},
-        },
+    kept = {
+        "images": {"activeness": {str(dimension): row.tolist() for dimension, row in enumerate(per_image.T)}},
         "range": {"low": values[:, 0].tolist(), "high": values[:, -1].tolist()},
     }
-    write_json(job.out, result)
+    named = {"origin": job.origin, "split": job.settings.split, "images_scored": len(split.images)}
+    write_json(job.out, named | summarise(kept) | kept)
+
+
+def summarise(kept: dict[str, Any]) -> dict[str, Any]:
+    """Activeness of each dimension, the mean over images, and the share of active dimensions."""
+    activeness = {dimension: float(np.mean(row)) for dimension, row in kept["images"]["activeness"].items()}
+    threshold = ACTIVE * max(activeness.values())
+    active = [value > threshold for value in activeness.values()]
+    return {"summary": {"active_share": float(np.mean(active)), "activeness": activeness}}
 
 
 def first_images(job: EvaluationJob) -> Split:
@@ -95,14 +100,14 @@ def values_of(latents: Tensor, count: int) -> Tensor:
 
 
 def measure_activeness(model: Model, latents: Tensor, values: Tensor, rng: np.random.Generator) -> np.ndarray:
-    """Activeness (D,) for latents (N, K, D) and values (D, V), of one slot per image, drawn uniformly."""
+    """Activeness (N, D) for latents (N, K, D) and values (D, V), of one slot per image, drawn uniformly."""
     slots = rng.integers(latents.shape[1], size=len(latents))
-    activeness = torch.zeros(len(values), device=latents.device)
+    activeness = torch.zeros(len(latents), len(values), device=latents.device)
     pairs = list(zip(latents, slots, strict=True))
-    for codes, slot in progress(pairs, "activeness", "images"):
+    for n, (codes, slot) in enumerate(progress(pairs, "activeness", "images")):
         for dimension in range(len(values)):
             scenes = render(model, traverse(codes, slot, dimension, values[dimension]))
-            activeness[dimension] += scenes.var(0).mean() / len(latents)
+            activeness[n, dimension] = scenes.var(0).mean()
     return activeness.cpu().numpy()
 
 

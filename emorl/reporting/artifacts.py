@@ -36,26 +36,42 @@ def make_artifact(
             f"params/{plan['scale']}.yaml trains none of the chosen models on any of the chosen data sets "
             f"that {artifact['title']} shows"
         )
-    is_timing = DRAWINGS[artifact["draw"]] == "timings"
-    timed = pd.read_csv(benchmark) if is_timing else None
-    frame = measures.timings(timed) if is_timing else measures.gather(artifact, root)
+    frame = measures_of(artifact, root, benchmark)
     with atomic_path(folder / f"{name}.csv") as temporary:
         frame.to_csv(temporary, index=False)
     if artifact["draw"] == "table":
         figure = _write_table(artifact, frame, folder / name, paper)
     else:
-        about = _how_timed(plan["benchmark"], timed) if is_timing else _scores(frame)
+        about = _how_timed(plan["benchmark"], pd.read_csv(benchmark)) if _is_timing(artifact) else _scores(frame)
         figure = _figure(artifact, frame, root, about)
     save(figure, folder / name)
 
 
+def measures_of(artifact: dict[str, Any], root: Path, benchmark: Path | None) -> pd.DataFrame:
+    """What the artifact's CSV holds."""
+    return measures.timings(pd.read_csv(benchmark)) if _is_timing(artifact) else measures.gather(artifact, root)
+
+
+def _is_timing(artifact: dict[str, Any]) -> bool:
+    return DRAWINGS[artifact["draw"]] == "timings"
+
+
 def _write_table(artifact: dict[str, Any], frame: pd.DataFrame, stem: Path, paper: Paper) -> Any:
     table = tables.build(artifact, frame, paper)
-    write_json(stem.with_suffix(".json"), table)
-    write_json(stem.with_suffix(".metrics.json"), tables.flat_metrics(table))
-    write_text(stem.with_suffix(".md"), tables.as_markdown(table))
-    write_text(stem.with_suffix(".txt"), tables.as_text(table) + "\n")
+    for ending, content in forms(table).items():
+        write = write_text if isinstance(content, str) else write_json
+        write(stem.with_suffix(ending), content)
     return tables.draw(table)
+
+
+def forms(table: dict[str, Any]) -> dict[str, Any]:
+    """A table's files by their ending: texts as they are, anything else as JSON."""
+    return {
+        ".json": table,
+        ".metrics.json": tables.flat_metrics(table),
+        ".md": tables.as_markdown(table),
+        ".txt": tables.as_text(table) + "\n",
+    }
 
 
 def _figure(artifact: dict[str, Any], frame: pd.DataFrame, root: Path, about: list[str]) -> Any:

@@ -24,7 +24,7 @@ def write_report(plan: dict[str, Any], folder: Path, root: Path) -> Path:
     """Write the verdicts and index.html into `folder`; returns the page's path."""
     verdicts = write_claims(plan, folder)
     by_cell = _verdicts_by_cell(verdicts)
-    made = _made(plan, folder)
+    made = made_artifacts(plan, folder)
     state = repository_state()
     page = folder / "index.html"
     report = {
@@ -54,7 +54,7 @@ def _link_runs(shown: list[dict[str, Any]], pages: dict[str, str]) -> None:
 
 def write_claims(plan: dict[str, Any], folder: Path) -> list[claims.Verdict]:
     """Judge all claims by the artifacts that are there; write claims.csv and claims.txt into `folder`."""
-    frames = {name: pd.read_csv(folder / f"{name}.csv") for name in _made(plan, folder)}
+    frames = {name: pd.read_csv(folder / f"{name}.csv") for name in made_artifacts(plan, folder)}
     verdicts = claims.judge(claims.load_claims(), frames, plan["purpose"])
     with atomic_path(folder / "claims.csv") as temporary:
         claims.as_frame(verdicts).to_csv(temporary, index=False)
@@ -62,7 +62,7 @@ def write_claims(plan: dict[str, Any], folder: Path) -> list[claims.Verdict]:
     return verdicts
 
 
-def _made(plan: dict[str, Any], folder: Path) -> list[str]:
+def made_artifacts(plan: dict[str, Any], folder: Path) -> list[str]:
     """Artifacts that are there and were made for this plan."""
     return [name for name, artifact in plan["artifacts"].items() if (folder / f".{name}-{artifact['digest']}").exists()]
 

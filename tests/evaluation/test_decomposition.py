@@ -78,6 +78,6 @@ def test_evaluation_repeats(run, prepared, tmp_path):
 
 def test_controls_are_the_floor_and_the_ceiling(prepared):
     controls = control_scores(load_split(prepared, "test").labels, slots=4, seed=0)
-    assert controls["true_masks"]["ari"] == 1
-    assert controls["one_slot"]["ari"] == 0
-    assert abs(controls["random_slots"]["ari"]) < 0.02
+    assert set(controls["true_masks"]["ari"]) == {1}
+    assert set(controls["one_slot"]["ari"]) == {0}
+    assert abs(np.mean(controls["random_slots"]["ari"])) < 0.02

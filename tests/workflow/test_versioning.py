@@ -1,23 +1,58 @@
-"""DVC: results are saved, pushed, pulled into another clone, and compared there."""
+"""DVC: results are saved, pushed, pulled into another clone, verified, and compared there."""
 
 import json
 
+import pytest
+
 DRAWN = {"draw_table1", "draw_decompositions_tetrominoes", "page"}
+SELECTION = ("scale=test", "models=emorl", "datasets=tetrominoes")
+PULL = ("workflow/scripts/pull.sh", "reproduce_table1", "--config", *SELECTION)
 
 
-def test_saved_pushed_and_pulled_results_are_used_and_compared(workspace, tmp_path):
-    other = type(workspace)(tmp_path / "other")
+@pytest.fixture
+def pushed(workspace, tmp_path):
+    """A workspace whose results are saved, committed and pushed to the folder `store`."""
     workspace.edit("dvc.yaml", lambda text: text.replace("/demo", "/test"))
     workspace.run("dvc", "add", "--quiet", "data/prepared", "runs", "reports/test")
     workspace.run("git", "add", "--all")
     workspace.run("git", "commit", "--quiet", "--message=Results")
     assert workspace.run("git", "status", "--porcelain") == ""
-    workspace.run("dvc", "remote", "add", "--local", "--default", "--quiet", "store", str(tmp_path / "store"))
+    add_store(workspace, tmp_path / "store")
     workspace.run("dvc", "push", "--quiet")
     assert not workspace.planned()
+    return workspace
 
-    workspace.run("git", "clone", "--quiet", str(workspace.root), str(other.root))
-    other.run("dvc", "remote", "add", "--local", "--default", "--quiet", "store", str(tmp_path / "store"))
+
+@pytest.fixture
+def other(pushed, tmp_path):
+    """A fresh clone of `pushed`, nothing pulled."""
+    pushed.run("git", "clone", "--quiet", str(pushed.root), str(tmp_path / "other"))
+    other = type(pushed)(tmp_path / "other")
+    add_store(other, tmp_path / "store")
+    return other
+
+
+def add_store(workspace, folder):
+    workspace.run("dvc", "remote", "add", "--local", "--default", "--quiet", "store", str(folder))
+
+
+def test_one_command_pulls_marks_as_up_to_date_and_verifies(other):
+    output = other.run(*PULL)
+    assert "Nothing to be done" in output
+    assert "reports/test: every number matches its runs, data and code" in output
+    assert not other.planned()
+    assert "up to date" in other.run("dvc", "status")
+
+
+def test_a_pull_marks_nothing_of_another_configuration_as_up_to_date(other):
+    other.edit("params/test.yaml", lambda text: text.replace("learning_rate: 1.0e-3", "learning_rate: 2.0e-3", 1))
+    output = other.run(*PULL, status=1)
+    assert "rule train:" in output
+    assert "rule draw_table1:" in output
+    assert "table1.csv was made for another selection, other code or other params/" in output
+
+
+def test_saved_pushed_and_pulled_results_are_used_and_compared(other):
     other.run("dvc", "pull", "--quiet")
     assert "up to date" in other.run("dvc", "status")
     assert set(other.planned()) <= DRAWN
