@@ -368,5 +368,5 @@ def _print_json(value: Any) -> None:
 
 
 def _check_expected(expected: Path | None, actual: Path) -> None:
-    if expected is not None and expected != actual:
+    if expected is not None and expected.resolve() != (ROOT / actual).resolve():  # links may lead there
         raise UserError(f"{expected} was planned, but code or params/ have changed since: it would now be {actual}")

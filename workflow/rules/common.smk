@@ -8,6 +8,7 @@ from emorl import config as settings
 from emorl import plan as plans
 from emorl.errors import UserError
 from emorl.files import sha256_of_json
+from emorl.gpus import devices
 
 KNOWN_OPTIONS = ("scale", "datasets", "models", "seeds")
 
@@ -32,6 +33,9 @@ SHOWN = TARGETS["all"]
 # Markers name what a result was made for: made for something else, it is made again, whatever time stamps say.
 MARKERS = {name: f"{REPORT}/.{name}-{artifact['digest']}" for name, artifact in ARTIFACTS.items()}
 BENCHMARK = f"{REPORT}/benchmark.csv"
+
+if workflow.nodes is None and "gpu" not in workflow.global_resources and devices():
+    workflow.register_resource("gpu", len(devices()))  # jobs on this machine share its GPUs; without one, its cores
 
 if workflow.is_main_process:
     trained = sum(Path(folder, "manifest.json").exists() for folder in RUNS)
@@ -102,10 +106,14 @@ def scale_of(wildcards, output):
 
 
 def python_of(wildcards, output, resources):
-    """One process per GPU of the job (`--set-resources train:gpu=8`); a parameter that triggers nothing, as above."""
-    if resources.gpu <= 1:
-        return "python"
-    return f"python -m torch.distributed.run --standalone --nproc-per-node {resources.gpu}"
+    """Python as a GPU job starts it: on GPUs of its own, one process each (`--set-resources train:gpu=8`), and warned
+    before a time limit where the profile says so; a parameter that triggers nothing, as above."""
+    gres = resources.get("gres", "")  # "gpu:a100:2", on clusters that will have it so
+    gpus = int(gres.rpartition(":")[2]) if gres else resources.gpu
+    processes = f" -m torch.distributed.run --standalone --nproc-per-node {gpus}" if gpus > 1 else ""
+    limited = "requeue_before" in resources.keys()
+    requeue = f"python workflow/scripts/requeue.py {resources.requeue_before} " if limited else ""
+    return f"{requeue}python -m emorl.gpus {gpus} python{processes}"
 
 
 wildcard_constraints:

@@ -17,7 +17,7 @@ rule fetch:
     threads: 64  # a replica takes all cores there are
     params:
         scale=scale_of,
-        dataset=lambda wildcards, output: next(name for name in DATA if DATA[name]["raw"] == output[0]),
+        dataset=lambda wildcards, output: next(n for n in DATA if output[0].endswith(DATA[n]["raw"])),
     shell:
         "python -m emorl fetch --scale {params.scale} --dataset {params.dataset} --expect {output}"
         " --processes {threads} 2>&1 | tee {log}"

@@ -22,10 +22,12 @@ rule train:
         folder=subpath(output[0], parent=True),
         python=python_of,
     shell:
+        # A batch system sends SIGTERM to the shell and to tee as well: they stay until the training has saved.
         # A run that diverged leaves a manifest that says so; the sweep goes on and the table counts it.
-        "({params.python} -m emorl train --scale {params.scale} --dataset {wildcards.dataset} --model {wildcards.model}"
-        " --variant {wildcards.variant} --seed {wildcards.seed} --expect {params.folder}"
-        " --threads {threads} || [ -e {output} ]) 2>&1 | tee {log}"
+        "trap : TERM;"
+        " {params.python} -m emorl train --scale {params.scale} --dataset {wildcards.dataset} --model {wildcards.model}"
+        " --variant {wildcards.variant} --seed {wildcards.seed} --expect {params.folder} --threads {threads} 2>&1"
+        " | (trap '' INT TERM; exec tee {log}) || [ -e {output} ]"
 
 
 rule evaluate:
@@ -39,9 +41,12 @@ rule evaluate:
     conda:
         "../../environment.yml"
     threads: 1
+    resources:
+        gpu=1,
     params:
         scale=SCALE,
+        python=python_of,
     shell:
-        "python -m emorl evaluate --scale {params.scale} --dataset {wildcards.dataset} --model {wildcards.model}"
+        "{params.python} -m emorl evaluate --scale {params.scale} --dataset {wildcards.dataset} --model {wildcards.model}"
         " --variant {wildcards.variant} --seed {wildcards.seed} --what {wildcards.evaluation} --split {wildcards.split}"
         " --expect {output} --threads {threads} 2>&1 | tee {log}"
