@@ -1,16 +1,12 @@
 """A store that 64 runs have logged to at once, which the other tests copy: making one takes long."""
 
-import contextlib
 import multiprocessing
 import os
 import shutil
 import sqlite3
-from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from folders import append, finish, lines_from, make_run
-
-from emorl.tracking.follow import follow
+from folders import append, finish, follow_all, lines_from, make_run
 
 os.environ.pop("MLFLOW_TRACKING_URI", None)  # a developer's own store is no test store
 PROCESSES = multiprocessing.get_context("forkserver")  # children that have MLflow imported already
@@ -45,14 +41,6 @@ def log_at_once():
         return run_dirs, "".join(said.read_text() for said in groups)
 
     return log
-
-
-def follow_all(run_dirs, root, uri, said):
-    if uri:
-        os.environ["MLFLOW_TRACKING_URI"] = uri
-    with open(said, "w") as file, contextlib.redirect_stderr(file), ThreadPoolExecutor(len(run_dirs)) as threads:
-        for following in [threads.submit(follow, run_dir, root, None, 2, 120) for run_dir in run_dirs]:
-            following.result()
 
 
 @pytest.fixture(scope="session")

@@ -1,10 +1,13 @@
 """Run folders as the engine writes them, and what a store shows of them."""
 
+import contextlib
 import json
+import os
 import subprocess
 import threading
 import time
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 
 import sqlalchemy
 
@@ -14,6 +17,15 @@ from emorl.tracking.mirror import COMPARABLE
 from emorl.tracking.store import MlflowClient  # from there: our settings come before MLflow's own
 
 NOW = 1_790_000_000.0
+
+
+def follow_all(run_dirs, root, uri, said):
+    """The work of one process: a follower for each run, a thread each."""
+    if uri:
+        os.environ["MLFLOW_TRACKING_URI"] = uri
+    with open(said, "w") as file, contextlib.redirect_stderr(file), ThreadPoolExecutor(len(run_dirs)) as threads:
+        for following in [threads.submit(follow, run_dir, root, None, 2, 120) for run_dir in run_dirs]:
+            following.result()
 
 
 def make_run(root, dataset="tetrominoes", seed=0, lines=3, config=None, **changes):

@@ -18,14 +18,19 @@ def unfinished(workspace):
     """A workspace where one run is still to be trained, a second per step, and what its manifest will be called."""
     run = workspace.json("reports/test/plan.json")["runs"][0]["folder"]
     shutil.rmtree(workspace.root / run)
+    log_of(workspace, run).unlink()
     workspace.edit("emorl/training/progress.py", lambda text: text.replace(SLOWER.partition("\n")[0], SLOWER))
     return workspace, run
 
 
-def start(workspace, target):
+def log_of(workspace, run):
+    return workspace.root / "logs" / "train" / f"{run.removeprefix('runs/')}.log"
+
+
+def start(workspace, run):
     """Snakemake in a process group of its own, as a shell would have it, once it has trained a step."""
-    process = workspace.start(*COMMAND, target, start_new_session=True)
-    log = workspace.root / "logs" / "train" / target.removeprefix("runs/").replace("/manifest.json", ".log")
+    process = workspace.start(*COMMAND, f"{run}/manifest.json", start_new_session=True)
+    log = log_of(workspace, run)
     while "step 4/12" not in (log.read_text() if log.exists() else ""):
         assert process.poll() is None, process.stdout.read()
         time.sleep(0.02)
@@ -36,7 +41,7 @@ def start(workspace, target):
 def test_stopped_from_the_keyboard_or_by_the_machine_nothing_is_lost(name, unfinished, finished):
     """The signal goes to all processes of the workflow, as Ctrl-C and a shutdown do; checkpoints are 20 s apart."""
     workspace, run = unfinished
-    process = start(workspace, f"{run}/manifest.json")
+    process = start(workspace, run)
     os.killpg(process.pid, getattr(signal, name))
     process.communicate()
     assert process.returncode != 0
@@ -58,7 +63,7 @@ def test_stopped_from_the_keyboard_or_by_the_machine_nothing_is_lost(name, unfin
 
 def test_a_second_workflow_in_the_same_folder_is_turned_away(unfinished):
     workspace, run = unfinished
-    first = start(workspace, f"{run}/manifest.json")
+    first = start(workspace, run)
     said = workspace.run(*COMMAND, f"{run}/manifest.json", status=1)
     assert "Directory cannot be locked" in said
     output, _ = first.communicate()
