@@ -1,6 +1,7 @@
 """EfficientMORL against the golden vectors of the authors' implementation (tests/golden/README.md)."""
 
 import json
+import shutil
 import zlib
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import torch
 
 from emorl.models.emorl import EfficientMORL, EmorlSettings
 from emorl.models.parts import latents
+from emorl.training.compilation import compile_parts
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 CASES = ["small_gaussian_geco_I3", "broadcast_gmm_I1", "bottom_up_prior_I2"]
@@ -127,11 +129,19 @@ def golden_noise(monkeypatch):
     return draws
 
 
-@pytest.mark.parametrize("case", CASES)
-def test_outputs_and_gradients_equal_the_released_code(case, golden_noise):
+COMPILED = pytest.param(
+    CASES[0], True, marks=pytest.mark.skipif(shutil.which("g++") is None, reason="compiling for a CPU needs g++")
+)
+
+
+@pytest.mark.parametrize(("case", "compiled"), [*((case, False) for case in CASES), COMPILED])
+def test_outputs_and_gradients_equal_the_released_code(case, compiled, golden_noise):
+    """With every lever of speed that keeps float32: the others are always on."""
     golden = json.loads((GOLDEN / f"{case}.json").read_text())
     c = golden["config"]
     model = golden_model(golden)
+    if compiled:
+        compile_parts(model)
     i = np.arange(c["B"] * 3 * c["H"] * c["W"], dtype=np.float64)
     x = torch.tensor(np.sin(0.3 * i + 0.1), dtype=torch.float32).view(c["B"], 3, c["H"], c["W"])
 
