@@ -64,8 +64,10 @@ def test_stopped_from_the_keyboard_or_by_the_machine_nothing_is_lost(name, unfin
 def test_a_second_workflow_in_the_same_folder_is_turned_away(unfinished):
     workspace, run = unfinished
     first = start(workspace, run)
-    said = workspace.run(*COMMAND, f"{run}/manifest.json", status=1)
-    assert "Directory cannot be locked" in said
+    os.killpg(first.pid, signal.SIGSTOP)  # until the second has its answer
+    command = [*COMMAND[:-1], "--rerun-incomplete", "--", f"{run}/manifest.json"]
+    assert "Directory cannot be locked" in workspace.run(*command, status=1)
+    os.killpg(first.pid, signal.SIGCONT)
     output, _ = first.communicate()
     assert first.returncode == 0, output
     assert workspace.json(f"{run}/manifest.json")["resumed_at"] == []
