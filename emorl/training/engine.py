@@ -226,7 +226,8 @@ def _start_or_resume(job: Job, images: Tensor) -> _State:
     model.load_state_dict(saved["model"])
     state.optimizer.load_state_dict(saved["optimizer"])
     state.generator.set_state(saved["generator"])
-    state.log.restore(saved["log"])
+    if processes.is_first():  # which alone writes it
+        state.log.restore(saved["log"])
     state.step, state.started, state.seconds_before = saved["step"], saved["started"], saved["seconds"]
     state.resumed_at = [*saved["resumed_at"], state.step]
     return state

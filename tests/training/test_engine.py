@@ -54,7 +54,7 @@ def run_silently(job, **options):
 
 
 TRAIN_IN_A_PROCESS = """
-import sys, pathlib, torch
+import sys, pathlib, time, torch
 sys.path.insert(0, sys.argv[3])
 torch.set_num_threads(1)
 from test_engine import make_job
@@ -62,8 +62,9 @@ from emorl.training import engine
 from emorl.training.interruption import listening
 job = make_job(pathlib.Path(sys.argv[1]), pathlib.Path(sys.argv[2]))
 with listening() as listener:
-    engine.train(job, lambda p: print(p.step, flush=True), float(sys.argv[4]), listener.asked_to_stop)
-"""
+    engine.train(job, lambda p: print(p.step, flush=True) or time.sleep(0.05), float(sys.argv[4]),
+                 listener.asked_to_stop)
+"""  # slowed down, so that a signal sent at a step does not come after the last one
 
 
 def arguments(prepared, folder, checkpoint_seconds=0.01):
