@@ -20,8 +20,9 @@ from emorl.training.engine import build_model
 
 PROBE_BATCHES = (1, 4)  # images; a step's cost is taken to be linear in its batch
 PROBES = 3
-BYTES_PER_PARAMETER = 2 * 3 * 4
-"""Weights and two moments of the optimiser in float32, in a checkpoint and the one that replaces it."""
+BYTES_PER_PARAMETER = 3 * 3 * 4
+"""Weights and two moments of the optimiser in float32, in a checkpoint, the one before, and the one that
+replaces them."""
 
 
 @dataclass(frozen=True)
