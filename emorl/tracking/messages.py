@@ -9,4 +9,6 @@ def say(sentence: str) -> None:
 
 
 def brief(error: Exception) -> str:
-    return f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
+    """The error's first line, but for one on SQLAlchemy's own workings."""
+    lines = [line for line in str(error).splitlines() if not line.startswith("(raised as a result of")]
+    return f"{type(error).__name__}: {lines[0] if lines else ''}"

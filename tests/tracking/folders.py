@@ -129,7 +129,7 @@ class Follower:
     """A training process that does nothing and the thread that follows it, both ended with the block."""
 
     def __init__(self, run_dir, root):
-        self.training = subprocess.Popen(["sleep", "60"])
+        self.training = subprocess.Popen(["sleep", "600"])
         self.thread = threading.Thread(target=follow, args=(run_dir, root, self.training.pid, 0.05, 10), daemon=True)
 
     def __enter__(self):
@@ -142,13 +142,14 @@ class Follower:
     def __exit__(self, *error):
         if any(error):
             self.training.kill()
-        self.thread.join(timeout=20)
+        self.thread.join(timeout=60)
         self.training.kill()
         self.training.wait()
         assert not self.thread.is_alive()
 
 
-def wait_until(condition, seconds=20):
+def wait_until(condition, seconds=60):
+    """A store that is locked between the mirror's probe and its write keeps MLflow waiting for 20 s."""
     give_up = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < give_up
