@@ -17,7 +17,7 @@ from torch.profiler import ProfilerActivity, profile
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
-from emorl import config
+from emorl import config, cpu
 from emorl.files import atomic_path
 from emorl.models import Model
 from emorl.provenance import environment, repository_state
@@ -88,11 +88,13 @@ class OperationCount(TorchDispatchMode):
         return result
 
 
-def model_of(name: str, dataset: str, image_size: int, variant: str = "base", **changes: Any) -> tuple[Model, Settings]:
+def model_of(
+    name: str, dataset: str, image_size: int, variant: str = "base", dtype: torch.dtype = torch.float32, **changes: Any
+) -> tuple[Model, Settings]:
     """A freshly initialised model of the paper scale, some of its settings changed, and its inference settings."""
     block = config.block(config.load_scale("paper"), "paper", name, dataset, variant)
     settings = type(block.model).model_validate(block.model.model_dump() | changes)
-    return build_model(name, settings, image_size, torch.float32, seed=0).to(DEVICE), block.inference
+    return build_model(name, settings, image_size, dtype, seed=0).to(DEVICE), block.inference
 
 
 def images_of(image_size: int, batch: int) -> Tensor:
@@ -127,7 +129,7 @@ def arguments(description: str, **defaults: Any) -> argparse.Namespace:
         kind = type(default[0] if many else default)
         parser.add_argument(f"--{name.replace('_', '-')}", type=kind, default=default, nargs="+" if many else None)
     chosen = parser.parse_args()
-    torch.set_num_threads(chosen.threads)
+    cpu.use(chosen.threads)
     return chosen
 
 

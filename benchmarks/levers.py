@@ -2,10 +2,11 @@
 
     python -m benchmarks.levers --dataset clevr6 --batch 4
 
-"Released" is one graph over all decodes, differentiated twice, with the latent broadcast to every pixel. The others
-start from what the project does and take one lever away, or add one.
+"Released" is one graph over all decodes, differentiated twice, with the latent broadcast to every pixel, and with freed
+memory given back to the kernel. The others start from what the project does and take one lever away, or add one.
 """
 
+import ctypes
 from collections.abc import Callable
 
 import torch
@@ -22,13 +23,16 @@ from benchmarks.harness import (
     side_by_side,
     training_step,
 )
-from emorl import config
+from emorl import config, cpu
 from emorl.models import Model
 from emorl.models.emorl import loss_weights
 from emorl.models.parts.decoders import BroadcastConvolution
 from emorl.models.parts.encoders import ImageEncoder
 from emorl.training.compilation import compile_parts
 from emorl.training.step import WARM_UP, CudaGraphs, TrainingStep
+
+MakeStep = Callable[[Model, Tensor], Callable[[], None]]
+M_MMAP_THRESHOLD = -3  # of glibc's malloc.h
 
 
 class BroadcastFirst(BroadcastConvolution):
@@ -97,13 +101,33 @@ def recorded(model: Model, images: Tensor) -> Callable[[], None]:
     return lambda: step(0)
 
 
+def memory_returned(make_step: MakeStep) -> MakeStep:
+    """Freed memory goes back to the kernel during the step, as glibc has it once large blocks have been freed."""
+
+    def make(model: Model, images: Tensor) -> Callable[[], None]:
+        step, malloc = make_step(model, images), ctypes.CDLL(None)
+
+        def returning_step() -> None:
+            malloc.malloc_trim(0)
+            malloc.mallopt(cpu.M_MMAP_MAX, 65536)
+            malloc.mallopt(M_MMAP_THRESHOLD, 32 << 20)
+            malloc.mallopt(cpu.M_TRIM_THRESHOLD, 64 << 20)
+            step()
+            cpu.keep_freed_memory()
+
+        return returning_step
+
+    return make
+
+
 REFERENCE = "this project"
 CASES = {
-    "released": (one_graph, unfactored),
+    "released": (memory_returned(one_graph), unfactored),
     REFERENCE: (training_step,),
     "- one backward per decode": (one_graph,),
     "- factored first layer": (training_step, unfactored),
     "- channels last": (training_step, channels_first),
+    "- freed memory kept": (memory_returned(training_step),),
     "+ bfloat16": (training_step, bfloat16),
     "+ compiled": (training_step, compiled),
     "+ compiled, bfloat16": (training_step, bfloat16, compiled),

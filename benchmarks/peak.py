@@ -1,6 +1,6 @@
 """How much of the machine's own matrix-multiplication rate a training step reaches, from counted operations.
 
-python -m benchmarks.peak
+python -m benchmarks.peak --precision auto
 """
 
 import torch
@@ -16,19 +16,21 @@ from benchmarks.harness import (
     training_step,
 )
 from emorl import config
+from emorl.models.parts.precision import preferred_dtype
 
 SIDE = 2048
 
 
 def main() -> None:
     cells = ["emorl/tetrominoes", "slot_attention/tetrominoes", "iodine/tetrominoes", "genesis/multi_dsprites"]
-    chosen = arguments("Share of the matrix-multiplication peak", cells=cells, batch=4)
-    a, b = torch.rand(2, SIDE, SIDE, device=DEVICE)
+    chosen = arguments("Share of the matrix-multiplication peak", cells=cells, batch=4, precision="float32")
+    dtype = preferred_dtype(chosen.precision, DEVICE)
+    a, b = torch.rand(2, SIDE, SIDE, device=DEVICE, dtype=dtype)
     cases, operations = {"matrix product": lambda: a @ b}, {"matrix product": 2 * SIDE**3}
     for cell in chosen.cells:
         name, dataset = cell.split("/")
         size = config.load_scale("paper").datasets[dataset].image_size
-        cases[cell] = training_step(model_of(name, dataset, size)[0], images_of(size, chosen.batch))
+        cases[cell] = training_step(model_of(name, dataset, size, dtype=dtype)[0], images_of(size, chosen.batch))
         with OperationCount() as count:
             cases[cell]()
         operations[cell] = count.operations
@@ -37,7 +39,7 @@ def main() -> None:
     rows = []
     for name, timing in timings.items():
         rate = operations[name] / timing.median
-        row = {"case": name, "gflop": operations[name] / 1e9, "median_s": timing.median, "gflop_per_s": rate / 1e9}
+        row = {"case": name, "precision": str(dtype).removeprefix("torch."), "gflop": operations[name] / 1e9, "median_s": timing.median, "gflop_per_s": rate / 1e9}
         rows.append(row | {"share_of_peak": rate / peak})
     show(rows, chosen.out)
 

@@ -88,14 +88,14 @@ def train(
     scale: Scale, dataset: Dataset, model: Model, seed: Seed, variant: Variant = "base", expect: Expected = None,
     threads: Annotated[int, typer.Option(min=1, help="CPU threads.")] = 1,
     checkpoint_seconds: Annotated[float, typer.Option(help="Seconds between checkpoints.")] = 20.0,
+    mirror_after: Annotated[float, typer.Option(help="A run that ends within these seconds is left to track sync.")] = 0.0,
 ) -> None:  # fmt: skip
     """Train one run, or resume it; does nothing if it is finished. Exit status 3: diverged, recorded as failed; 75:
     asked to stop by Ctrl-C, SIGTERM or SIGUSR2, saved and to be gone on with.
 
     On several GPUs: `torchrun --standalone --nproc-per-node 8 -m emorl train ...`; each takes its share of a batch.
     """
-    import torch
-
+    from emorl import cpu
     from emorl.steps import live_mirror, training_job
     from emorl.training import processes
     from emorl.training.engine import Diverged
@@ -103,11 +103,11 @@ def train(
     from emorl.training.interruption import Interrupted, listening
     from emorl.training.progress import ProgressLine
 
-    torch.set_num_threads(threads)
+    cpu.use(threads)
     run = _run(scale, dataset, model, variant, seed)
     _check_expected(expect, run.folder)
     line = ProgressLine(f"{dataset}/{model}/{variant} seed {seed}")
-    with processes.joined(), live_mirror(run), listening() as listener:
+    with processes.joined(), live_mirror(run, mirror_after), listening() as listener:
         try:
             manifest = train_run(training_job(run), line.update, checkpoint_seconds, listener.asked_to_stop)
         except Diverged as error:
@@ -130,14 +130,13 @@ def evaluate(
     split: Annotated[Split | None, typer.Option(help="The images that are scored; default: the scale's.")] = None,
 ) -> None:  # fmt: skip
     """Evaluate a finished run on held-out images; a failed run gets a file that says so."""
-    import torch
-
+    from emorl import cpu
     from emorl.evaluation import EVALUATIONS
     from emorl.steps import evaluate_run
 
     if what not in EVALUATIONS:
         raise UserError(f"--what {what}: there is no such evaluation; there are {', '.join(EVALUATIONS)}")
-    torch.set_num_threads(threads)
+    cpu.use(threads)
     run = _run(scale, dataset, model, variant, seed, split)
     _check_expected(expect, run.evaluation_path(what))
     evaluate_run(run, what)
@@ -317,9 +316,17 @@ for verb in (segment, traverse, export):
 
 
 @track.command()
-def follow(run_dir: Path, pid: Annotated[int | None, typer.Option(help="The training process.")] = None) -> None:
+def follow(
+    run_dir: Path,
+    pid: Annotated[int | None, typer.Option(help="The training process.")] = None,
+    after: Annotated[float, typer.Option(help="Leave a run that ends within these seconds to track sync.")] = 0.0,
+) -> None:
     """Mirror one run while it is being trained."""
-    from emorl.tracking.follow import follow as follow_run
+    from emorl.tracking.waiting import outlasts
+
+    if after and not outlasts(run_dir, pid, after):
+        return
+    from emorl.tracking.follow import follow as follow_run  # with MLflow
 
     follow_run(run_dir.resolve(), ROOT, pid)
 

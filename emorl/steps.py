@@ -85,8 +85,10 @@ def _trained_model(run: Run, **changes: Any) -> Model:
 
 
 @contextmanager
-def live_mirror(run: Run) -> Iterator[None]:
+def live_mirror(run: Run, after: float) -> Iterator[None]:
     """Mirror the run's metrics to the tracking store from a process of its own while training goes on.
+
+    One that ends within `after` seconds is left to `emorl track sync`: importing MLflow would take as long.
 
     It ends by itself once the run is over or this process is gone; nothing waits for it, so it must not hold on to
     this process's output: what it has to say is in the run's mirror.log.
@@ -95,7 +97,8 @@ def live_mirror(run: Run) -> Iterator[None]:
     if processes.is_first() and not engine.is_finished(folder):
         folder.mkdir(parents=True, exist_ok=True)
         (folder / engine.MANIFEST).unlink(missing_ok=True)  # of a failed attempt; it would end the mirror
-        command = [sys.executable, "-m", "emorl", "track", "follow", str(folder), "--pid", str(os.getpid())]
+        command = [sys.executable, "-m", "emorl", "track", "follow", str(folder)]
+        command += ["--pid", str(os.getpid()), "--after", str(after)]
         with open(folder / "mirror.log", "ab") as log:
             subprocess.Popen(
                 command, cwd=ROOT, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True

@@ -7,7 +7,7 @@ mirror forgets what it knew and asks the store anew, at its next look at the fol
   sync.py      mirrors folders afterwards, and reports   summary.py   mean and spread over seeds, on the parent
   mirror.py    one folder and its MLflow run             registry.py  checkpoints behind the cells of tables
   usage.py     what a training uses of the machine       links.py     addresses in the pages
-  store.py     opens or creates the store                locks.py, messages.py
+  store.py     opens or creates the store                waiting.py, locks.py, messages.py
 """
 
 import os

@@ -13,6 +13,7 @@ from emorl.tracking.messages import brief, say
 from emorl.tracking.mirror import Mirror
 from emorl.tracking.store import open_store
 from emorl.tracking.usage import UsageLog
+from emorl.tracking.waiting import has_ended
 
 
 def follow(run_dir: Path, root: Path, pid: int | None, poll_seconds: float = 10, deadline_seconds: float = 60) -> None:
@@ -34,8 +35,7 @@ def _follow(run_dir: Path, root: Path, pid: int | None, poll_seconds: float, dea
     failing = False
     give_up = math.inf
     while True:
-        alive = pid is None or _is_alive(pid)  # asked before the manifest, which may be the run's last act
-        ended = (run_dir / "manifest.json").exists() or not alive
+        ended = has_ended(run_dir, pid)
         if ended:
             give_up = min(give_up, time.monotonic() + deadline_seconds)
         elif pid is not None:
@@ -72,11 +72,3 @@ def _sampled(usage: UsageLog | None, run_dir: Path, pid: int) -> UsageLog | None
         usage = usage or UsageLog(run_dir, pid)
         usage.sample()
     return usage
-
-
-def _is_alive(pid: int) -> bool:
-    try:
-        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
-    except OSError:
-        return False
-    return state != "Z"  # killed, and its parent has not asked how it ended

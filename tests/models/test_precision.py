@@ -1,5 +1,6 @@
 """Reduced precision stays inside the convolutions, and changes results by rounding only."""
 
+import pytest
 import torch
 from test_emorl import build, some_images
 
@@ -20,10 +21,24 @@ def test_bfloat16_gradients_are_float32_and_close():
     assert torch.nn.functional.cosine_similarity(a, b, dim=0) > 0.99
 
 
-def test_auto_takes_bfloat16_where_it_is_fast(monkeypatch):
-    cpu = torch.device("cpu")
-    for fast, expected in ((True, torch.bfloat16), (False, torch.float32)):
-        monkeypatch.setattr(torch.cpu, "get_capabilities", lambda fast=fast: {"amx_bf16": fast, "avx512_bf16": True})
-        assert preferred_dtype("auto", cpu) == expected
-    assert preferred_dtype("bfloat16", cpu) == torch.bfloat16
-    assert preferred_dtype("float32", cpu) == torch.float32
+AMX = {"cpu_name": "Intel(R) Xeon(R)", "amx_bf16": True, "avx512_bf16": True}
+INTEL = AMX | {"amx_bf16": False}
+AMD = {"cpu_name": "AMD EPYC", "amx_bf16": False, "avx512_bf16": True}
+ARM = {"architecture": "aarch64", "bf16": True}
+
+
+@pytest.mark.parametrize(
+    ("cpu", "dtype"),
+    [
+        (AMX, torch.bfloat16),
+        (INTEL, torch.float32),
+        (AMD, torch.bfloat16),
+        (AMD | {"avx512_bf16": False}, torch.float32),
+        (ARM, torch.float32),
+    ],
+)
+def test_auto_takes_bfloat16_where_it_is_faster(monkeypatch, cpu, dtype):
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: cpu)
+    assert preferred_dtype("auto", torch.device("cpu")) == dtype
+    assert preferred_dtype("bfloat16", torch.device("cpu")) == torch.bfloat16
+    assert preferred_dtype("float32", torch.device("cpu")) == torch.float32

@@ -26,7 +26,8 @@ rule train:
         # A run that diverged leaves a manifest that says so; the sweep goes on and the table counts it.
         "trap : TERM;"
         " {params.python} -m emorl train --scale {params.scale} --dataset {wildcards.dataset} --model {wildcards.model}"
-        " --variant {wildcards.variant} --seed {wildcards.seed} --expect {params.folder} --threads {threads} 2>&1"
+        " --variant {wildcards.variant} --seed {wildcards.seed} --expect {params.folder} --threads {threads}"
+        " --mirror-after 20 2>&1"
         " | (trap '' INT TERM; exec tee {log}) || [ -e {output} ]"
 
 

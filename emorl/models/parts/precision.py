@@ -11,15 +11,18 @@ def convolution_precision(device: torch.device, dtype: torch.dtype) -> torch.aut
 def preferred_dtype(precision: str, device: torch.device) -> torch.dtype:
     """Turn the setting `precision` (auto, float32, bfloat16) into a dtype for this machine's convolutions.
 
-    `auto` takes bfloat16 where the hardware has matrix units for it, and float32 otherwise: an Intel CPU that has
-    the AVX-512 instructions alone multiplies bfloat16 at little more than half its float32 rate.
+    `auto` takes bfloat16 where the hardware multiplies it faster, as measured (docs/performance.md), and float32
+    otherwise. It asks for the kind of hardware and does not measure, so that a machine always answers the same.
     """
     if precision != "auto":
         return getattr(torch, precision)
     if device.type == "cuda":
         fast = torch.cuda.is_bf16_supported(including_emulation=False)
     else:
-        fast = torch.cpu.get_capabilities().get("amx_bf16", False)
+        cpu = torch.cpu.get_capabilities()
+        # Of CPUs without matrix units, AMD's multiply bfloat16 at over twice the float32 rate, Intel's at half of it.
+        on_amd = str(cpu.get("cpu_name")).startswith("AMD")
+        fast = cpu.get("amx_bf16", False) or (on_amd and cpu.get("avx512_bf16", False))
     return torch.bfloat16 if fast else torch.float32
 
 
