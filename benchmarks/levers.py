@@ -1,6 +1,7 @@
-"""Each lever of EfficientMORL's training step on and off, at the paper's setting.
+"""EfficientMORL's levers one by one, in the training step or the pass without refinement, at the paper's setting.
 
     python -m benchmarks.levers --dataset clevr6 --batch 4
+    python -m benchmarks.levers --dataset clevr6 --batch 4 --step forward
 
 "Released" is one graph over all decodes, differentiated twice, with the latent broadcast to every pixel, and with freed
 memory given back to the kernel. The others start from what the project does and take one lever away, or add one.
@@ -17,6 +18,7 @@ from benchmarks.harness import (
     arguments,
     generator,
     images_of,
+    inference_step,
     model_of,
     peak_bytes,
     show,
@@ -25,7 +27,7 @@ from benchmarks.harness import (
 )
 from emorl import config, cpu
 from emorl.models import Model
-from emorl.models.emorl import loss_weights
+from emorl.models.emorl import EmorlInference, loss_weights
 from emorl.models.parts.decoders import BroadcastConvolution
 from emorl.models.parts.encoders import ImageEncoder
 from emorl.training.compilation import compile_parts
@@ -87,6 +89,19 @@ def one_graph(model: Model, images: Tensor) -> Callable[[], None]:
     return step
 
 
+def forward(model: Model, images: Tensor) -> Callable[[], None]:
+    return inference_step(model, images, EmorlInference(refinement_steps=0, reference_batch=len(images)))
+
+
+def forward_with_graph(model: Model, images: Tensor) -> Callable[[], None]:
+    """As refinement would need it: the whole pass stays in memory until its end."""
+
+    def decode(z: Tensor, i: int) -> tuple[Tensor, Tensor]:
+        return model._nll(images, *model.decoder(z)), torch.zeros_like(z)
+
+    return lambda: list(model._infer(images, 0, model.geco.weight(0), len(images), generator(), decode))
+
+
 def recorded(model: Model, images: Tensor) -> Callable[[], None]:
     """The whole step with its optimiser, replayed as a CUDA graph."""
     block = config.block(config.load_scale("paper"), "paper", "emorl", "tetrominoes", "base")
@@ -121,7 +136,7 @@ def memory_returned(make_step: MakeStep) -> MakeStep:
 
 
 REFERENCE = "this project"
-CASES = {
+TRAINING = {
     "released": (memory_returned(one_graph), unfactored),
     REFERENCE: (training_step,),
     "- one backward per decode": (one_graph,),
@@ -133,17 +148,29 @@ CASES = {
     "+ compiled, bfloat16": (training_step, bfloat16, compiled),
 }
 if DEVICE.type == "cuda":
-    CASES |= {"+ CUDA graph": (recorded,), "+ CUDA graph, bfloat16": (recorded, bfloat16)}
+    TRAINING |= {"+ CUDA graph": (recorded,), "+ CUDA graph, bfloat16": (recorded, bfloat16)}
+FORWARD = {
+    "released": (memory_returned(forward_with_graph), unfactored),
+    REFERENCE: (forward,),
+    "- no graph": (forward_with_graph,),
+    "- factored first layer": (forward, unfactored),
+    "- freed memory kept": (memory_returned(forward),),
+    "+ bfloat16": (forward, bfloat16),
+    "+ compiled": (forward, compiled),
+    "+ compiled, bfloat16": (forward, bfloat16, compiled),
+}
 
 
 def main() -> None:
-    chosen = arguments("EfficientMORL's levers", dataset="clevr6", batch=4, cases=list(CASES))
+    every = list(dict.fromkeys([*TRAINING, *FORWARD]))
+    chosen = arguments("EfficientMORL's levers", step="training", dataset="clevr6", batch=4, cases=every)
+    table = {"training": TRAINING, "forward": FORWARD}[chosen.step]
     size = config.load_scale("paper").datasets[chosen.dataset].image_size
     images = images_of(size, chosen.batch)
 
     cases = {}
-    for name in dict.fromkeys([REFERENCE, *chosen.cases]):
-        make_step, *levers = CASES[name]
+    for name in dict.fromkeys([REFERENCE, *(name for name in chosen.cases if name in table)]):
+        make_step, *levers = table[name]
         model, _ = model_of("emorl", chosen.dataset, size)
         for lever in levers:
             model = lever(model)

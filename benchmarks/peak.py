@@ -39,7 +39,13 @@ def main() -> None:
     rows = []
     for name, timing in timings.items():
         rate = operations[name] / timing.median
-        row = {"case": name, "precision": str(dtype).removeprefix("torch."), "gflop": operations[name] / 1e9, "median_s": timing.median, "gflop_per_s": rate / 1e9}
+        row = {
+            "case": name,
+            "precision": str(dtype).removeprefix("torch."),
+            "gflop": operations[name] / 1e9,
+            "median_s": timing.median,
+            "gflop_per_s": rate / 1e9,
+        }
         rows.append(row | {"share_of_peak": rate / peak})
     show(rows, chosen.out)
 
