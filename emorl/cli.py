@@ -88,7 +88,7 @@ def train(
     scale: Scale, dataset: Dataset, model: Model, seed: Seed, variant: Variant = "base", expect: Expected = None,
     threads: Annotated[int, typer.Option(min=1, help="CPU threads.")] = 1,
     checkpoint_seconds: Annotated[float, typer.Option(help="Seconds between checkpoints.")] = 20.0,
-    mirror_after: Annotated[float, typer.Option(help="Leave a run that ends within these seconds to track sync.")] = 0.0,
+    mirror_after: Annotated[float, typer.Option(help="Leave a run that ends this soon to track sync.")] = 0.0,
 ) -> None:  # fmt: skip
     """Train one run, or resume it; does nothing if it is finished. Exit status 3: diverged, recorded as failed; 75:
     asked to stop by Ctrl-C, SIGTERM or SIGUSR2, saved and to be gone on with.
@@ -319,7 +319,7 @@ for verb in (segment, traverse, export):
 def follow(
     run_dir: Path,
     pid: Annotated[int | None, typer.Option(help="The training process.")] = None,
-    after: Annotated[float, typer.Option(help="Leave a run that ends within these seconds to track sync.")] = 0.0,
+    after: Annotated[float, typer.Option(help="Leave a run that ends this soon to track sync.")] = 0.0,
 ) -> None:
     """Mirror one run while it is being trained."""
     from emorl.tracking.waiting import outlasts
