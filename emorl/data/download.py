@@ -9,10 +9,10 @@ from pathlib import Path
 import requests
 
 from emorl.data.checksums import read_record, refuse_replica, verified_sha256, write_record
-from emorl.data.progress import progress_bar
 from emorl.data.tfrecords import read_payloads
 from emorl.errors import UserError
 from emorl.files import naming
+from emorl.progress import progress_bar
 
 ATTEMPTS = 5
 """Attempts in a row that may end without one more byte."""

@@ -14,11 +14,11 @@ from tqdm import tqdm
 from emorl.data import processed, store
 from emorl.data.checksums import read_record, refuse_replica, verified_sha256
 from emorl.data.description import DataSet, Scene, split_counts
-from emorl.data.progress import progress_bar
 from emorl.data.settings import DataSettings
 from emorl.data.tfrecords import FrameError, LayoutError, Record, checked, decode, read_frames
 from emorl.errors import UserError
 from emorl.files import sha256_of_file
+from emorl.progress import progress_bar
 
 Item = TypeVar("Item")
 SplitRow = tuple[str, store.Row]

@@ -14,11 +14,11 @@ from emorl.data.checksums import write_record
 from emorl.data.description import DataSet, split_counts
 from emorl.data.download import download
 from emorl.data.processed import note_files
-from emorl.data.progress import progress_bar
 from emorl.data.settings import DataSettings
 from emorl.data.tfrecords import read_payloads, write_examples
 from emorl.errors import UserError
 from emorl.files import atomic_path
+from emorl.progress import progress_bar
 
 
 def fetch(description: DataSet, settings: DataSettings, path: Path, processes: int = 1) -> None:

@@ -20,10 +20,10 @@ from typing import Any
 
 import jinja2
 
-from emorl.data.progress import progress_bar
 from emorl.errors import UserError
 from emorl.evaluation.job import arrays_path
 from emorl.files import atomic_path, read_json
+from emorl.progress import progress_bar
 from emorl.provenance import repository_state
 from emorl.reporting import crate, trace
 from emorl.reporting.bundle import SUMS

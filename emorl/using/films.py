@@ -1,6 +1,7 @@
 """Traversals as GIFs: one of all films side by side, and one of each."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -9,13 +10,32 @@ from PIL import Image
 from emorl.files import atomic_path
 from emorl.progress import progress
 from emorl.using.tiles import grid, tile, with_slider
-from emorl.using.traversal import Traversal
 
 MILLISECONDS = 60  # per frame
 PALETTE_FRAMES = 8  # from which a film's colours are chosen
 
 
-def write_films(traversal: Traversal, folder: Path) -> list[Path]:
+@dataclass(frozen=True)
+class Traversal:
+    """Films of S slots and N dimensions, T frames each."""
+
+    slots: list[int]
+    dimensions: list[int]
+    values: np.ndarray
+    """(S, N, T): what the dimension is set to."""
+    scenes: np.ndarray
+    """(S, N, T, 3, H, W) uint8."""
+    pictures: np.ndarray
+    """(S, 3, H, W) uint8: each slot alone, colours times mask."""
+    activeness: np.ndarray | None
+    """(D,): variance of the scene's pixels over a dimension's range, in the mean over the slots; None: not measured."""
+
+    def save(self, folder: str | Path) -> list[Path]:
+        """Write `traversal.gif`, all films side by side, and one GIF for each; returns their paths."""
+        return _write_films(self, Path(folder))
+
+
+def _write_films(traversal: Traversal, folder: Path) -> list[Path]:
     """Write `traversal.gif`, and `slot-S-dim-D.gif` for each slot and dimension; returns their paths."""
     titles = ["slot", *(f"dim {dimension}" for dimension in traversal.dimensions)]
     names = [f"slot {slot}" for slot in traversal.slots]

@@ -5,9 +5,7 @@ all else stays. Unless told otherwise the range is from the least to the largest
 the picture's slots, widened by half its length at either end; dimensions are the most active ones.
 """
 
-from dataclasses import dataclass
 from itertools import product
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -17,34 +15,13 @@ from emorl.errors import UserError
 from emorl.evaluation import traversal as single
 from emorl.models import Model
 from emorl.progress import progress
+from emorl.using.films import Traversal
 
 DIMENSIONS, FRAMES = 4, 32
 PROBES = 5
 """Values at which the activeness of a dimension is measured."""
 WIDENING = 0.5
 """Of the range among the slots, at either end: a picture's few slots span but a part of what the model knows."""
-
-
-@dataclass(frozen=True)
-class Traversal:
-    """Films of S slots and N dimensions, T frames each."""
-
-    slots: list[int]
-    dimensions: list[int]
-    values: np.ndarray
-    """(S, N, T): what the dimension is set to."""
-    scenes: np.ndarray
-    """(S, N, T, 3, H, W) uint8."""
-    pictures: np.ndarray
-    """(S, 3, H, W) uint8: each slot alone, colours times mask."""
-    activeness: np.ndarray | None
-    """(D,): variance of the scene's pixels over a dimension's range, in the mean over the slots; None: not measured."""
-
-    def save(self, folder: str | Path) -> list[Path]:
-        """Write `traversal.gif`, all films side by side, and one GIF for each; returns their paths."""
-        from emorl.using.films import write_films
-
-        return write_films(self, Path(folder))
 
 
 @torch.no_grad()
