@@ -123,7 +123,7 @@ def memory_returned(make_step: MakeStep) -> MakeStep:
         step, malloc = make_step(model, images), ctypes.CDLL(None)
 
         def returning_step() -> None:
-            malloc.malloc_trim(0)
+            cpu.release_free_memory()
             malloc.mallopt(cpu.M_MMAP_MAX, 65536)
             malloc.mallopt(M_MMAP_THRESHOLD, 32 << 20)
             malloc.mallopt(cpu.M_TRIM_THRESHOLD, 64 << 20)

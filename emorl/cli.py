@@ -130,13 +130,14 @@ def evaluate(
     split: Annotated[Split | None, typer.Option(help="The images that are scored; default: the scale's.")] = None,
 ) -> None:  # fmt: skip
     """Evaluate a finished run on held-out images; a failed run gets a file that says so."""
-    from emorl import cpu
+    import torch
+
     from emorl.evaluation import EVALUATIONS
     from emorl.steps import evaluate_run
 
     if what not in EVALUATIONS:
         raise UserError(f"--what {what}: there is no such evaluation; there are {', '.join(EVALUATIONS)}")
-    cpu.use(threads)
+    torch.set_num_threads(threads)
     run = _run(scale, dataset, model, variant, seed, split)
     _check_expected(expect, run.evaluation_path(what))
     evaluate_run(run, what)

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from emorl.cpu import release_free_memory
 from emorl.data.store import load_images
 from emorl.errors import UserError
 from emorl.files import read_json, write_json
@@ -108,8 +109,10 @@ def train(
                     _write_manifest(job, state, status="failed", error=f"diverged at step {state.step}: {reason}")
                 raise Diverged(f"diverged at step {state.step}: {reason}")
         due = logged and (state.step == settings.steps or time.monotonic() - last_checkpoint >= checkpoint_seconds)
-        if writing and (due or stopping):
-            state.save(job)
+        if due or stopping:
+            if writing:
+                state.save(job)
+            release_free_memory()
             last_checkpoint = time.monotonic()
         if stopping and state.step < settings.steps:
             processes.wait_for_all()  # until the checkpoint is there
