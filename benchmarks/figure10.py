@@ -34,11 +34,17 @@ SYSTEMS = {
 }
 
 
+def parameters_of(system: str) -> int:
+    """Of the model as it is trained, at its data set's image size."""
+    name, dataset, changes = SYSTEMS[system]
+    size = config.load_scale("paper").datasets[dataset].image_size
+    return model_of(name, dataset, size, **changes)[0].count_parameters()
+
+
 def main() -> None:
     chosen = arguments(
         "Figures 10 and 22", sizes=[64, 96, 128], batch=4, budget_gb=12.0, systems=list(SYSTEMS)
     )  # 12 GB as the paper's RTX 2080 Ti were taken to have
-    datasets = config.load_scale("paper").datasets
     rows = []
     for size in chosen.sizes:
         models, cases = {}, {}
@@ -55,8 +61,7 @@ def main() -> None:
         for system, model in models.items():
             name, dataset, _ = SYSTEMS[system]
             row = {"system": system, "model": name, "dataset": dataset, "image_size": size}
-            trained, _ = model_of(name, dataset, datasets[dataset].image_size, **changes)
-            row |= {"parameters": trained.count_parameters()}
+            row |= {"parameters": parameters_of(system)}
             for mode in ("forward", "training"):
                 timing = timings[system, mode]
                 per_image = peak_bytes(cases[system, mode]) / chosen.batch
