@@ -37,6 +37,9 @@ for artifact in SHOWN:
 
 rule benchmark:
     # Figures 10 and 22: timed with nothing else running beside.
+    input:
+        "benchmarks/figure10.py",
+        "benchmarks/harness.py",
     output:
         BENCHMARK,
     log:
