@@ -1,4 +1,4 @@
-"""A bar is for terminals: a log or a script's pipe sees none of it."""
+"""A bar is for terminals: a script's pipe sees none of it, a log the states of long ones as lines."""
 
 import os
 import pty
@@ -41,3 +41,11 @@ def test_on_a_terminal_there_is_a_bar(terminal):
 def test_in_a_log_there_are_lines_alone():
     result = said(capture_output=True)
     assert (result.stdout, result.stderr) == ("picture 0\npicture 1\npicture 2\n", "")
+
+
+def test_in_a_log_the_states_of_a_long_one_are_lines():
+    code = "from emorl.progress import progress_bar\nwith progress_bar('prepare', 3, ' scenes') as bar: bar.update(3)"
+    log = subprocess.run([sys.executable, "-c", code], cwd=ROOT, text=True, check=True, capture_output=True).stderr
+    assert "\r" not in log
+    assert [line.split(":")[0] for line in log.splitlines()] == ["prepare", "prepare"]
+    assert "3.00/3.00" in log.splitlines()[-1]

@@ -3,14 +3,21 @@
 import time
 from pathlib import Path
 
+from emorl.tracking.locks import MIRROR_LOCK, locked
+
 
 def outlasts(run_dir: Path, pid: int | None, seconds: float) -> bool:
-    """Wait until `seconds` have passed or the run has ended; return whether it still goes on."""
+    """Wait until `seconds` have passed or the run has ended; return whether it still goes on.
+
+    Meanwhile the folder is locked as by its mirror, so that `emorl track sync` does not take the run for a killed one.
+    """
+    run_dir.mkdir(parents=True, exist_ok=True)
     until = time.monotonic() + seconds
-    while not has_ended(run_dir, pid):
-        if time.monotonic() >= until:
-            return True
-        time.sleep(min(0.5, seconds))
+    with locked(run_dir / MIRROR_LOCK, seconds=0):  # the follower of a killed attempt may have it still
+        while not has_ended(run_dir, pid):
+            if time.monotonic() >= until:
+                return True
+            time.sleep(min(0.5, seconds))
     return False
 
 

@@ -4,9 +4,13 @@ import math
 import subprocess
 import sys
 import threading
+import time
 
 import pytest
+from folders import all_runs, find_run, finish, make_run, wait_until
 
+from emorl.tracking.locks import MIRROR_LOCK
+from emorl.tracking.sync import sync
 from emorl.tracking.waiting import outlasts
 
 
@@ -34,6 +38,20 @@ def test_a_killed_run_has_ended(tmp_path, training):
     timer.start()
     assert not outlasts(tmp_path, training.pid, seconds=math.inf)
     timer.join()
+
+
+def test_sync_leaves_a_run_alone_whose_length_is_not_known_yet(root):
+    run_dir = make_run(root)
+    waiting = threading.Thread(target=outlasts, args=(run_dir, None, math.inf), daemon=True)
+    waiting.start()
+    wait_until((run_dir / MIRROR_LOCK).exists)
+    time.sleep(0.2)  # it is locked as soon as it is there
+    assert sync([run_dir], root) == []
+    assert all_runs(root) == []
+    finish(run_dir)
+    assert sync([run_dir], root) == []
+    waiting.join()
+    assert find_run(root, run_dir).info.status == "FINISHED"
 
 
 def test_a_short_run_costs_no_import_of_mlflow(tmp_path):
