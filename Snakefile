@@ -11,9 +11,11 @@ min_version("9.27")
 
 
 include: "workflow/rules/common.smk"
+include: "workflow/rules/lock.smk"
 include: "workflow/rules/data.smk"
 include: "workflow/rules/runs.smk"
 include: "workflow/rules/report.smk"
+include: "workflow/rules/released.smk"
 
 
 localrules:
@@ -21,20 +23,30 @@ localrules:
     page,
 
 
-for target in TARGETS:
+for target, names in PLAN.targets.items():
 
     rule:
         name:
             f"reproduce_{target}"
         default_target: target == "table1"
         input:
-            target_files(target),
+            [[*files_of(name), f"{REPORT}/{name}.png"] for name in names],
+            PAGE,
         localrule: True
 
 
 rule prepare_data:
     input:
-        [files["prepared"] for files in DATA.values()],
+        absent(*(files.prepared for files in PLAN.data.values())),
+
+
+onstart:
+    note_owner()
+    if workflow.is_main_process and not workflow.touch:
+        say_how_long()
+        from emorl.tracking import watch
+
+        watch.start(Path("logs/track.log"))  # mirrors runs to MLflow, and ends by itself
 
 
 onsuccess:

@@ -11,8 +11,8 @@ from itertools import pairwise
 import torch
 
 from benchmarks.harness import DEVICE, OperationCount, arguments, generator, images_of, show
-from emorl import config
 from emorl.models import model_class
+from emorl.pipeline import config
 from emorl.training.engine import build_model
 
 

@@ -8,9 +8,12 @@ Bytes are those of the tensors alive at once, per image of the batch, by which t
 reckoned beside weights and gradients.
 """
 
+import torch
+
 from benchmarks.harness import (
     arguments,
     images_of,
+    in_precision,
     inference_step,
     model_of,
     peak_bytes,
@@ -18,7 +21,7 @@ from benchmarks.harness import (
     side_by_side,
     training_step,
 )
-from emorl import config
+from emorl.pipeline import config
 
 EMORL = {f"EfficientMORL I={I}": ("emorl", "clevr6", {"refinement": {0: I}}) for I in (0, 1, 3)}
 SYSTEMS = {
@@ -55,8 +58,8 @@ def main() -> None:
             if name == "emorl":
                 inference = inference.model_copy(update={"refinement_steps": changes["refinement"][0]})
             models[system] = model
-            cases[system, "forward"] = inference_step(model, images, inference)
-            cases[system, "training"] = training_step(model, images)
+            cases[system, "forward"] = in_precision(torch.float32, inference_step(model, images, inference))
+            cases[system, "training"] = in_precision(torch.float32, training_step(model, images))
         timings = side_by_side(cases, chosen.repetitions)
         for system, model in models.items():
             name, dataset, _ = SYSTEMS[system]

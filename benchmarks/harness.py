@@ -17,11 +17,13 @@ from torch.profiler import ProfilerActivity, profile
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
-from emorl import config, cpu
-from emorl.files import atomic_path
 from emorl.models import Model
-from emorl.provenance import environment, repository_state
-from emorl.settings import Settings
+from emorl.models.parts.precision import set_float32_precision
+from emorl.pipeline import config
+from emorl.pipeline.provenance import environment, repository_state
+from emorl.runtime import cpu
+from emorl.runtime.files import atomic_path
+from emorl.runtime.settings import Settings
 from emorl.training.engine import build_model
 
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -56,8 +58,24 @@ def time_of(case: Callable[[], Any]) -> float:
     return time.perf_counter() - start
 
 
+def in_precision(dtype: torch.dtype, case: Callable[[], Any]) -> Callable[[], Any]:
+    """The case, with float32 products as training sets them where its convolutional parts are of this dtype.
+
+    Cases of several precisions take turns in one process, so each sets its own each time.
+    """
+
+    def call() -> Any:
+        set_float32_precision(exact=dtype is torch.float32)
+        return case()
+
+    return call
+
+
 def peak_bytes(case: Callable[[], Any]) -> int:
-    """Most bytes of tensors alive at once while `case` runs, beyond those alive before."""
+    """Most bytes of tensors alive at once while `case` runs, beyond those alive before.
+
+    The replay of a recorded step allocates nothing: pass what records it.
+    """
     gc.collect()
     if DEVICE.type == "cuda":
         before = torch.cuda.memory_allocated()
@@ -92,7 +110,7 @@ def model_of(
     name: str, dataset: str, image_size: int, variant: str = "base", dtype: torch.dtype = torch.float32, **changes: Any
 ) -> tuple[Model, Settings]:
     """A freshly initialised model of the paper scale, some of its settings changed, and its inference settings."""
-    block = config.block(config.load_scale("paper"), "paper", name, dataset, variant)
+    block = config.block(config.load_scale("paper"), name, dataset, variant)
     settings = type(block.model).model_validate(block.model.model_dump() | changes)
     return build_model(name, settings, image_size, dtype, seed=0).to(DEVICE), block.inference
 
@@ -136,13 +154,14 @@ def arguments(description: str, **defaults: Any) -> argparse.Namespace:
 def show(rows: list[dict[str, Any]], out: Path | None) -> None:
     """Print rows as a table, and write them with what they were measured on."""
     machine = environment()
-    print(f"{machine['gpu'] or machine['cpu'] or 'CPU'}, {torch.get_num_threads()} of {os.cpu_count()} CPU threads")
+    print(f"{machine.gpu or machine.cpu or 'CPU'}, {torch.get_num_threads()} of {os.cpu_count()} CPU threads")
     texts = [list(rows[0]), *([_text(value) for value in row.values()] for row in rows)]
     widths = [max(len(line[column]) for line in texts) for column in range(len(texts[0]))]
     for line in texts:
         print("  ".join(text.ljust(width) for text, width in zip(line, widths, strict=True)).rstrip())
     if out is not None:
-        origin = {key: machine[key] for key in ("gpu", "cpu", "torch", "threads")} | repository_state()
+        origin = {key: getattr(machine, key) for key in ("gpu", "cpu", "torch", "threads")}
+        origin["git_commit"], origin["git_dirty"] = repository_state()
         with atomic_path(out) as temporary, open(temporary, "w", newline="") as file:
             writer = csv.DictWriter(file, [*rows[0], *origin])
             writer.writeheader()

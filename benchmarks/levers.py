@@ -9,6 +9,8 @@ memory given back to the kernel. The others start from what the project does and
 
 import ctypes
 from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -18,6 +20,7 @@ from benchmarks.harness import (
     arguments,
     generator,
     images_of,
+    in_precision,
     inference_step,
     model_of,
     peak_bytes,
@@ -25,11 +28,11 @@ from benchmarks.harness import (
     side_by_side,
     training_step,
 )
-from emorl import config, cpu
 from emorl.models import Model
-from emorl.models.emorl import EmorlInference, loss_weights
+from emorl.models.emorl import Decoded, EmorlInference, loss_weights
 from emorl.models.parts.decoders import BroadcastConvolution
-from emorl.models.parts.encoders import ImageEncoder
+from emorl.pipeline import config
+from emorl.runtime import cpu
 from emorl.training.compilation import compile_parts
 from emorl.training.step import WARM_UP, CudaGraphs, TrainingStep
 
@@ -61,13 +64,6 @@ def compiled(model: Model) -> Model:
     return model
 
 
-def bfloat16(model: Model) -> Model:
-    for module in model.modules():
-        if isinstance(module, ImageEncoder) or module is model.decoder:
-            module.dtype = torch.bfloat16
-    return model
-
-
 def one_graph(model: Model, images: Tensor) -> Callable[[], None]:
     """Algorithm 1 as it stands: every decode stays in memory until the end, where it is differentiated again."""
     I = model.settings.refinement[0]
@@ -76,14 +72,15 @@ def one_graph(model: Model, images: Tensor) -> Callable[[], None]:
         model.zero_grad()
         nlls = []
 
-        def decode(z: Tensor, i: int) -> tuple[Tensor, Tensor]:
-            nlls.append(model._nll(images, *model.decoder(z)))
+        def decode(images: Tensor, z: Tensor, share: Tensor | None, differentiate: bool) -> tuple[Tensor, Decoded]:
+            decoded = Decoded(*model.decoder(z))
+            nlls.append(model._nll(images, decoded))
             (gradient,) = torch.autograd.grad(nlls[-1].sum(), z, create_graph=True)
-            return nlls[-1].detach(), gradient.detach()
+            return ((z - z.detach()) * gradient.detach()).sum((1, 2)), decoded
 
-        beta = model.geco.weight(0)
-        steps = list(model._infer(images, I, beta, model.settings.reference_batch, generator(), decode))
-        weights = loss_weights(I, model.settings.loss_weights)
+        model._decode = decode
+        beta, weights = model.geco.weight(0), loss_weights(I, model.settings.loss_weights)
+        steps = list(model._infer(images, I, beta, model.settings.reference_batch, generator(), weights))
         sum(w * (q.kl + beta * nll).mean() for w, q, nll in zip(weights, steps, nlls, strict=True)).backward()
 
     return step
@@ -96,24 +93,27 @@ def forward(model: Model, images: Tensor) -> Callable[[], None]:
 def forward_with_graph(model: Model, images: Tensor) -> Callable[[], None]:
     """As refinement would need it: the whole pass stays in memory until its end."""
 
-    def decode(z: Tensor, i: int) -> tuple[Tensor, Tensor]:
-        return model._nll(images, *model.decoder(z)), torch.zeros_like(z)
+    def decode(images: Tensor, z: Tensor, share: Tensor | None, differentiate: bool) -> tuple[Tensor, Decoded]:
+        decoded = Decoded(*model.decoder(z))
+        return model._nll(images, decoded), decoded
 
-    return lambda: list(model._infer(images, 0, model.geco.weight(0), len(images), generator(), decode))
+    model._decode = decode
+    beta, weights = model.geco.weight(0), loss_weights(0, model.settings.loss_weights)
+    return lambda: list(model._infer(images, 0, beta, len(images), generator(), weights))
 
 
 def recorded(model: Model, images: Tensor) -> Callable[[], None]:
     """The whole step with its optimiser, replayed as a CUDA graph."""
-    block = config.block(config.load_scale("paper"), "paper", "emorl", "tetrominoes", "base")
+    block = config.block(config.load_scale("paper"), "emorl", "tetrominoes", "base")
     pictures = (255 * images).byte().permute(0, 2, 3, 1)
     settings = block.training.model_copy(update={"batch_size": len(pictures)})
-    noise = generator()
-    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    optimizer = torch.optim.Adam(trained, fused=True, capturable=True)
-    step = TrainingStep(model, optimizer, noise, pictures, settings, 0, CudaGraphs(noise))
-    for _ in range(WARM_UP):
-        step(0)
-    return lambda: step(0)
+    step = TrainingStep(model, pictures, settings, 0, CudaGraphs)
+
+    def replayed() -> None:
+        for _ in range(1 if step.is_recorded else WARM_UP + 1):
+            step(0)
+
+    return replayed
 
 
 def memory_returned(make_step: MakeStep) -> MakeStep:
@@ -135,53 +135,66 @@ def memory_returned(make_step: MakeStep) -> MakeStep:
     return make
 
 
+@dataclass(frozen=True)
+class Case:
+    make_step: MakeStep
+    lever: Callable[[Model], Model] | None = None
+    dtype: torch.dtype = torch.float32
+    """Of the convolutional parts."""
+
+    def ready(self, dataset: str, size: int, images: Tensor) -> Callable[[], None]:
+        """The step of a model of its own, in the precision in which training would take it."""
+        model, _ = model_of("emorl", dataset, size, dtype=self.dtype)
+        return in_precision(self.dtype, self.make_step(self.lever(model) if self.lever else model, images))
+
+
 REFERENCE = "this project"
 TRAINING = {
-    "released": (memory_returned(one_graph), unfactored),
-    REFERENCE: (training_step,),
-    "- one backward per decode": (one_graph,),
-    "- factored first layer": (training_step, unfactored),
-    "- channels last": (training_step, channels_first),
-    "- freed memory kept": (memory_returned(training_step),),
-    "+ bfloat16": (training_step, bfloat16),
-    "+ compiled": (training_step, compiled),
-    "+ compiled, bfloat16": (training_step, bfloat16, compiled),
+    "released": Case(memory_returned(one_graph), unfactored),
+    REFERENCE: Case(training_step),
+    "- one backward per decode": Case(one_graph),
+    "- factored first layer": Case(training_step, unfactored),
+    "- channels last": Case(training_step, channels_first),
+    "- freed memory kept": Case(memory_returned(training_step)),
+    "+ bfloat16": Case(training_step, dtype=torch.bfloat16),
+    "+ compiled": Case(training_step, compiled),
+    "+ compiled, bfloat16": Case(training_step, compiled, torch.bfloat16),
 }
-if DEVICE.type == "cuda":
-    TRAINING |= {"+ CUDA graph": (recorded,), "+ CUDA graph, bfloat16": (recorded, bfloat16)}
+RECORDED = {
+    "+ CUDA graph": Case(recorded),
+    "+ CUDA graph, bfloat16": Case(recorded, dtype=torch.bfloat16),
+    "+ CUDA graph, compiled, bfloat16 (default)": Case(recorded, compiled, torch.bfloat16),
+}
+"""On a GPU."""
 FORWARD = {
-    "released": (memory_returned(forward_with_graph), unfactored),
-    REFERENCE: (forward,),
-    "- no graph": (forward_with_graph,),
-    "- factored first layer": (forward, unfactored),
-    "- freed memory kept": (memory_returned(forward),),
-    "+ bfloat16": (forward, bfloat16),
-    "+ compiled": (forward, compiled),
-    "+ compiled, bfloat16": (forward, bfloat16, compiled),
+    "released": Case(memory_returned(forward_with_graph), unfactored),
+    REFERENCE: Case(forward),
+    "- no graph": Case(forward_with_graph),
+    "- factored first layer": Case(forward, unfactored),
+    "- freed memory kept": Case(memory_returned(forward)),
+    "+ bfloat16": Case(forward, dtype=torch.bfloat16),
+    "+ compiled": Case(forward, compiled),
+    "+ compiled, bfloat16": Case(forward, compiled, torch.bfloat16),
 }
 
 
 def main() -> None:
-    every = list(dict.fromkeys([*TRAINING, *FORWARD]))
+    training = TRAINING | (RECORDED if DEVICE.type == "cuda" else {})
+    every = list(dict.fromkeys([*training, *FORWARD]))
     chosen = arguments("EfficientMORL's levers", step="training", dataset="clevr6", batch=4, cases=every)
-    table = {"training": TRAINING, "forward": FORWARD}[chosen.step]
+    table = {"training": training, "forward": FORWARD}[chosen.step]
     size = config.load_scale("paper").datasets[chosen.dataset].image_size
     images = images_of(size, chosen.batch)
 
-    cases = {}
-    for name in dict.fromkeys([REFERENCE, *(name for name in chosen.cases if name in table)]):
-        make_step, *levers = table[name]
-        model, _ = model_of("emorl", chosen.dataset, size)
-        for lever in levers:
-            model = lever(model)
-        cases[name] = make_step(model, images)
-    timings = side_by_side(cases, chosen.repetitions)
+    names = dict.fromkeys([REFERENCE, *(name for name in chosen.cases if name in table)])
+    ready = {name: partial(table[name].ready, chosen.dataset, size, images) for name in names}
+    timings = side_by_side({name: make() for name, make in ready.items()}, chosen.repetitions)
     reference = timings[REFERENCE].median
     rows = []
-    for name, case in cases.items():
-        timing = timings[name]
+    for name, make in ready.items():
+        timing, peak = timings[name], peak_bytes(make())
         row = {"step": name, "median_s": timing.median, "lowest_s": timing.lowest, "highest_s": timing.highest}
-        rows.append(row | {"ratio": timing.median / reference, "peak_mb": peak_bytes(case) / 1e6})
+        rows.append(row | {"ratio": timing.median / reference, "peak_mb": peak / 1e6})
     show(rows, chosen.out)
 
 

@@ -9,15 +9,16 @@ import subprocess
 import sys
 
 from benchmarks.harness import arguments, show, side_by_side
-from emorl.files import read_json
-from emorl.provenance import ROOT
+from emorl.pipeline.plan import make_plan
+from emorl.runtime.files import ROOT
+from emorl.training.manifest import manifest_of
 
 
 def main() -> None:
     chosen = arguments("Overhead of the pipeline", scale="demo")
     commands = {
         "start Python": [sys.executable, "-c", ""],
-        "import emorl.cli": [sys.executable, "-c", "import emorl.cli"],
+        "import emorl.commands.main": [sys.executable, "-c", "import emorl.commands.main"],
         "import torch": [sys.executable, "-c", "import torch"],
         "import emorl.training.engine": [sys.executable, "-c", "import emorl.training.engine"],
         "emorl check": [sys.executable, "-m", "emorl", "check", "--scale", chosen.scale],
@@ -37,17 +38,14 @@ def _runner(command: list[str]):
 
 def _beside_training(scale: str) -> list[float]:
     """Seconds of each finished, never interrupted job of `scale` that its run did not train."""
-    plan, seconds = ROOT / "reports" / scale / "plan.json", []
-    for run in read_json(plan)["runs"] if plan.exists() else []:
-        manifest, record = (
-            ROOT / run["folder"] / "manifest.json",
-            ROOT / "logs/train" / run["folder"].removeprefix("runs/"),
-        )
-        record = record.with_name(record.name + ".benchmark.tsv")
-        if manifest.exists() and record.exists() and not read_json(manifest)["resumed_at"]:
+    seconds = []
+    for run in make_plan(scale, {}).runs:
+        manifest = manifest_of(ROOT / run.folder)
+        record = ROOT / "logs/train" / f"{run.folder.removeprefix('runs/')}.benchmark.tsv"
+        if manifest and record.exists() and not manifest.resumed_at:
             with open(record) as file:
                 (line,) = csv.DictReader(file, delimiter="\t")
-            seconds.append(float(line["s"]) - read_json(manifest)["wall_seconds"])
+            seconds.append(float(line["s"]) - manifest.wall_seconds)
     return seconds
 
 

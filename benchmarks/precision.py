@@ -7,6 +7,7 @@ products are rounded to bfloat16 and multiplied in float32, which is what units 
 The data must be prepared (`snakemake prepare_data`). Prints, per precision and seed, means over the last tenth.
 """
 
+import dataclasses
 import json
 import statistics
 import tempfile
@@ -22,11 +23,12 @@ from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
 from benchmarks.harness import DEVICE, arguments, show
-from emorl import runs
 from emorl.models.parts import decoders, encoders
 from emorl.models.parts.precision import convolution_precision, preferred_dtype
-from emorl.provenance import ROOT
-from emorl.training.engine import METRICS, Job, train
+from emorl.pipeline import config, runs
+from emorl.pipeline.steps import training_job
+from emorl.training.engine import train
+from emorl.training.metrics import METRICS
 
 METRICS_SHOWN = ("loss", "nll", "kl")
 PRODUCTS = {F.conv2d, F.conv_transpose2d, F.linear, torch.einsum, torch.conv2d, torch.conv_transpose2d}
@@ -72,13 +74,14 @@ def main() -> None:
         "bfloat16 against float32", scale="demo", model="emorl", dataset="tetrominoes", seeds=[0, 1, 2], steps=0
     )
     curves, rows = [], []
-    for run in runs.select_runs(chosen.scale, [chosen.model], [chosen.dataset], "base", chosen.seeds):
+    for run in runs.select_runs(
+        config.load_scale(chosen.scale), [chosen.model], [chosen.dataset], "base", chosen.seeds
+    ):
         for name in ("float32", "bfloat16"):
             with precision(name) as told, tempfile.TemporaryDirectory() as folder:
                 changes = {"precision": told} | ({"steps": chosen.steps} if chosen.steps else {})
                 training = run.settings.training.model_copy(update=changes)
-                data = ROOT / run.data.path
-                job = Job(Path(folder), data, run.model, run.settings.model, training, run.seed, run.digest, {})
+                job = dataclasses.replace(training_job(run), folder=Path(folder), training=training)
                 train(job, lambda progress: None)
                 lines = [json.loads(line) for line in (Path(folder) / METRICS).read_text().splitlines()]
             curves += [{"precision": name, "seed": run.seed} | line for line in lines]

@@ -10,14 +10,14 @@ from typing import Any
 import torch
 
 from benchmarks.harness import DEVICE, arguments, inference_step, show, time_of
-from emorl import config
-from emorl.config import ScaleSettings
 from emorl.data import data_set
 from emorl.data.prepare import prepare
 from emorl.data.raw import fetch
 from emorl.data.store import Split, load_split
-from emorl.evaluation.segmentation import adjusted_rand_index, segment
+from emorl.evaluation.parts.segmentation import adjusted_rand_index, segment
 from emorl.models import model_class
+from emorl.pipeline import config
+from emorl.pipeline.config import ScaleSettings
 from emorl.training.engine import build_model
 
 

@@ -5,7 +5,18 @@
 Starts from Tetrominoes at the paper's setting with a batch of four.
 """
 
-from benchmarks.harness import arguments, images_of, model_of, peak_bytes, show, side_by_side, training_step
+import torch
+
+from benchmarks.harness import (
+    arguments,
+    images_of,
+    in_precision,
+    model_of,
+    peak_bytes,
+    show,
+    side_by_side,
+    training_step,
+)
 
 SWEEPS = {
     "K": (2, 4, 8, 16),
@@ -24,7 +35,8 @@ def main() -> None:
         for value in SWEEPS[sweep]:
             size, batch = value if sweep == "image size" else 35, value if sweep == "batch" else 4
             changes = {"K": {"K": value}, "L": {"L": value}, "I": {"refinement": {0: value}}}.get(sweep, {})
-            cases[value] = training_step(model_of("emorl", "tetrominoes", size, **changes)[0], images_of(size, batch))
+            step = training_step(model_of("emorl", "tetrominoes", size, **changes)[0], images_of(size, batch))
+            cases[value] = in_precision(torch.float32, step)
         timings = side_by_side(cases, chosen.repetitions)
         first = timings[SWEEPS[sweep][0]].median
         for value, timing in timings.items():

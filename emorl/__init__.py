@@ -2,16 +2,18 @@
 
 from typing import TYPE_CHECKING, Any
 
+__version__ = "0.1.0"
+
 if TYPE_CHECKING:
     from os import PathLike
 
-    from emorl.using.trained import TrainedModel
+    from emorl.use.trained import TrainedModel
 
 
 def load(
     checkpoint: "str | PathLike[str]", inference: dict[str, Any] | None = None, device: str | None = None
 ) -> "TrainedModel":
-    """A trained model, ready for pictures: see `emorl.using.trained.load` and docs/using.md."""
-    from emorl.using import trained  # here, so that `import emorl` stays light
+    """A trained model, ready for pictures: see `emorl.use.trained.load` and docs/using.md."""
+    from emorl.use import trained  # here, so that `import emorl` stays light
 
     return trained.load(checkpoint, inference, device)

@@ -1,3 +1,3 @@
-from emorl.cli import main
+from emorl.commands.main import main
 
 main()

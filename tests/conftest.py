@@ -6,16 +6,29 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("DVC_NO_ANALYTICS", "1")
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 
+from pathlib import Path
+
 import pytest
 import torch
 
-from emorl import config
 from emorl.data import data_set
 from emorl.data.prepare import prepare
 from emorl.data.raw import fetch
 from emorl.data.store import load_split
+from emorl.pipeline import config
 
 torch.set_num_threads(1)
+
+SLOW_FOLDERS = ("tracking", "workflow")
+SLOW_FIXTURES = {"chrome"}
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark as slow whatever runs workflows, fills MLflow's stores or opens a browser; a test may also mark itself."""
+    for item in items:
+        folder = item.path.relative_to(Path(__file__).parent).parts[0]
+        if folder in SLOW_FOLDERS or SLOW_FIXTURES & set(item.fixturenames):
+            item.add_marker(pytest.mark.slow)
 
 
 @pytest.fixture(scope="session")

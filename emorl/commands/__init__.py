@@ -1,1 +1,1 @@
-"""Verbs of the command line by topic; `emorl/cli.py` registers them."""
+"""Verbs of the command line by topic; `emorl/commands/main.py` registers them."""

@@ -4,7 +4,7 @@ from pathlib import Path
 
 PACKAGE = Path(__file__).parents[1]
 PARAMS = PACKAGE.parent / "params"
-NOT_SCALES = ("experiments", "claims")
+NOT_SCALES = ("experiments", "claims", "released")
 
 
 def scales(incomplete: str) -> list[str]:

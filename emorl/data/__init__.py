@@ -7,7 +7,7 @@ import pkgutil
 from importlib import import_module
 
 from emorl.data.description import DataSet
-from emorl.errors import UserError
+from emorl.runtime.errors import UserError
 
 
 def data_set(name: str) -> DataSet:
@@ -16,6 +16,12 @@ def data_set(name: str) -> DataSet:
     if name not in known:
         raise UserError(f"there is no data set {name!r}; there are: {', '.join(known)}")
     return known[name]
+
+
+def title_of(name: str) -> str:
+    """As tables and figures call it; a data set of one's own by its name."""
+    known = data_sets()
+    return known[name].title if name in known else name
 
 
 def data_sets() -> dict[str, DataSet]:

@@ -9,7 +9,6 @@ from collections.abc import Iterator
 from functools import partial
 
 import numpy as np
-import torch
 
 from emorl.data.clevr_renderer import (
     CROP_LEFT,
@@ -73,8 +72,6 @@ PROCESSED_COLUMNS = ("x", "y", "z", "rotation", "size", "material", "shape", "co
 
 SHARD = 100
 """Records of a replica's shard. It is part of what a replica seed means: do not change it."""
-# Images rendered side by side: few enough for a CPU's cache, enough to keep a GPU busy. No record depends on it.
-_AT_ONCE = {"cpu": 1, "cuda": 25}
 
 _ROWS, _COLUMNS = slice(CROP_TOP, CROP_TOP + CROP_SIZE), slice(CROP_LEFT, CROP_LEFT + CROP_SIZE)
 
@@ -133,16 +130,14 @@ def replica_shard(fewest: int, most: int, seed: int, index: int, image_size: int
     """The records of a shard.
 
     All that is random in record i comes from SeedSequence(seed, spawn_key=(most, index, i)): with `most`, as CLEVR6
-    and CLEVR10 of the same seed would otherwise share cameras, lamps and their first objects.
+    and CLEVR10 of the same seed would otherwise share cameras, lamps and their first objects. Drawn on the CPU, one by
+    one, as that suits its cache: shards are drawn by a process per core, too many for a GPU.
     """
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    for start in range(0, SHARD, _AT_ONCE[device]):
-        keys = [(most, index, i) for i in range(start, start + _AT_ONCE[device])]
-        generators = [np.random.default_rng(np.random.SeedSequence(seed, spawn_key=key)) for key in keys]
-        worlds, labels = draw_worlds(generators, fewest, most, device)
-        images = render(worlds, generators, Window.crop(image_size), device)
-        for world, image, label in zip(worlds, images, labels, strict=True):
-            yield {"image": image, "labels": label[_ROWS, _COLUMNS, None], **factors(world)}
+    for i in range(SHARD):
+        generator = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(most, index, i)))
+        (world,), (label,) = draw_worlds([generator], fewest, most)
+        (image,) = render([world], [generator], Window.crop(image_size))
+        yield {"image": image, "labels": label[_ROWS, _COLUMNS, None], **factors(world)}
 
 
 def factors(world: World) -> dict[str, np.ndarray]:

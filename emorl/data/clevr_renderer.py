@@ -204,7 +204,8 @@ def _quarters(window: Window, device: torch.device | str) -> tuple[Tensor, Tenso
     half = torch.tensor([0.0, 0.5], device=device)
     column = torch.arange(window.columns, device=device) + half.repeat(2)[:, None, None]
     row = torch.arange(window.rows, device=device)[:, None] + half.repeat_interleave(2)[:, None, None]
-    return tuple(place.expand(SAMPLES, window.rows, window.columns).flatten() for place in (column, row))
+    every = SAMPLES, window.rows, window.columns
+    return column.expand(every).flatten(), row.expand(every).flatten()
 
 
 def _in_view(worlds: Sequence[World], window: Window, device: torch.device | str) -> tuple[Tensor, Tensor]:
@@ -255,7 +256,7 @@ class _Batch(NamedTuple):
     @classmethod
     def of(cls, worlds: Sequence[World], device: torch.device | str) -> "_Batch":
         count, slots = len(worlds), max(len(world.solids) for world in worlds)
-        arrays = cls(
+        arrays: dict[str, np.ndarray] = dict(
             camera=np.stack([world.camera for world in worlds], axis=-1),
             axes=np.stack([world.camera_axes for world in worlds], axis=-1),
             lamps=np.stack([world.lamps for world in worlds], axis=-1),
@@ -270,16 +271,18 @@ class _Batch(NamedTuple):
         )
         for i, world in enumerate(worlds):
             for k, solid in enumerate(world.solids):
-                arrays.center[:, k, i] = solid.center
-                arrays.reach[k, i] = (REACH[solid.shape] * solid.radius) ** 2
-                arrays.turn[:, k, i] = cos(solid.rotation), sin(solid.rotation)
-                arrays.scale[k, i] = 1 / solid.radius
-                arrays.albedo[:, k, i] = PALETTE[solid.color] / 255
-                arrays.shape[k, i] = solid.shape
-                arrays.material[k, i] = solid.material
-        tensors = cls(*(torch.from_numpy(a.astype(np.float32) if a.dtype == np.float64 else a) for a in arrays))
-        flat = {name: getattr(tensors, name).flatten(-2) for name in ("turn", "scale", "albedo", "shape", "material")}
-        return cls(*(tensor.to(device) for tensor in tensors._replace(**flat)))
+                arrays["center"][:, k, i] = solid.center
+                arrays["reach"][k, i] = (REACH[solid.shape] * solid.radius) ** 2
+                arrays["turn"][:, k, i] = cos(solid.rotation), sin(solid.rotation)
+                arrays["scale"][k, i] = 1 / solid.radius
+                arrays["albedo"][:, k, i] = PALETTE[solid.color] / 255
+                arrays["shape"][k, i] = solid.shape
+                arrays["material"][k, i] = solid.material
+        tensors = {
+            name: torch.from_numpy(a.astype(np.float32) if a.dtype == np.float64 else a) for name, a in arrays.items()
+        }
+        flat = {name: tensors[name].flatten(-2) for name in ("turn", "scale", "albedo", "shape", "material")}
+        return cls(**{name: tensor.to(device) for name, tensor in (tensors | flat).items()})
 
 
 def _lamp_axes(lamps: np.ndarray) -> np.ndarray:
@@ -307,8 +310,8 @@ class _Noise(NamedTuple):
             pixel.append(generator.random((2, rays), np.float32))
             uniform.append(generator.random((7, rays // 2), np.float32) - np.float32(0.5))
             normal.append(generator.standard_normal((3, rays // 2), np.float32))
-        path = np.concatenate([np.stack(uniform, axis=1), np.stack(normal, axis=1)])
-        path = torch.from_numpy(np.concatenate([path, -path], axis=-1)).to(device).flatten(1)
+        half = np.concatenate([np.stack(uniform, axis=1), np.stack(normal, axis=1)])
+        path = torch.from_numpy(np.concatenate([half, -half], axis=-1)).to(device).flatten(1)
         pixels = torch.from_numpy(np.stack(pixel, axis=1)).to(device).flatten(1)
         return cls(pixels, path[:6].unflatten(0, (3, 2)), path[6], path[7:])
 

@@ -47,7 +47,7 @@ def draw_worlds(
     The number of objects is uniform from `fewest` to `most`. As it is drawn once and kept when objects are drawn
     again, scenes of 3-6 objects have the law of those among scenes of 3-10 that have at most 6.
     """
-    counts = [generator.integers(fewest, most + 1) for generator in generators]
+    counts = [int(generator.integers(fewest, most + 1)) for generator in generators]
     cameras = [CAMERA + generator.uniform(-CAMERA_JITTER, CAMERA_JITTER, 3) for generator in generators]
     lamps = [LAMPS + generator.uniform(-LAMP_JITTER, LAMP_JITTER, (3, 3)) for generator in generators]
     worlds: dict[int, World] = {}
@@ -79,12 +79,13 @@ def _try_to_place(count: int, generator: np.random.Generator) -> list[Solid] | N
     for _ in range(count):
         radius = RADII[generator.integers(2)]
         trials = (generator.uniform(-FIELD, FIELD, 2).tolist() for _ in range(TRIALS))
-        place = next((place for place in trials if _has_room(*place, radius, solids)), None)
+        place = next(((x, y) for x, y in trials if _has_room(x, y, radius, solids)), None)
         if place is None:
             return None
+        x, y = place
         rotation = generator.uniform(0, 360)
         shape, material, color = generator.integers(1, (CUBE + 1, METAL + 1, len(PALETTE)))
-        solids.append(Solid(*place, radius, rotation, shape, material, color))
+        solids.append(Solid(x, y, radius, rotation, shape, material, color))
     return solids
 
 

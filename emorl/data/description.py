@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -31,15 +32,23 @@ class Scene(NamedTuple):
 
 @dataclass(frozen=True)
 class Published:
-    """The records as published by DeepMind (Multi-Object Datasets)."""
+    """The records as published: a file of DeepMind's Multi-Object Datasets, or folders that are packed into one."""
 
     url: str
+    """Of the file; of what is packed, where its folders are to be had."""
     records: int
     """How many records are published."""
     layout: Layout
     """The features read from each record."""
     scene: Callable[[Record], Scene | None]
     """Image and labels of a record, cropped if the data set is; None for a record that is left out of it."""
+    unpack: Callable[[Path], Iterator[Record]] | None = None
+    """unpack(folder): the records of what is published as folders; None where a file of records is."""
+
+    @property
+    def file(self) -> Path:
+        """Where its records lie below the folder of raw files."""
+        return Path(*self.url.split("/")[-2:]).with_suffix(".tfrecords")
 
 
 @dataclass(frozen=True)
@@ -89,7 +98,26 @@ class DataSet:
     """None where nothing is published."""
     processed: Processed | None
     """None where the authors have no such file."""
-    replica: Replica
+    replica: Replica | None
+    """None where it can only be had as published."""
+
+    @property
+    def as_published(self) -> Published:
+        """For who knows that there are published records."""
+        assert self.published is not None, f"nothing is published of {self.title}"
+        return self.published
+
+    @property
+    def as_processed(self) -> Processed:
+        """For who knows that there are processed files."""
+        assert self.processed is not None, f"the authors have no files of {self.title}"
+        return self.processed
+
+    @property
+    def as_replica(self) -> Replica:
+        """For who knows that there is a replica."""
+        assert self.replica is not None, f"there is no replica of {self.title}"
+        return self.replica
 
 
 def label_map(masks: np.ndarray) -> np.ndarray:
@@ -101,7 +129,9 @@ def label_map(masks: np.ndarray) -> np.ndarray:
     entities = inside.sum(0, dtype=np.uint8)
     if (entities != 1).any():
         row, column = np.argwhere(entities != 1)[0]
-        raise LayoutError(f"its masks are not exclusive: pixel ({row}, {column}) is in {entities[row, column]} of them")
+        count = entities[row, column]
+        wrong, inside_of = ("exclusive", str(count)) if count else ("complete", "none")
+        raise LayoutError(f"its masks are not {wrong}: pixel ({row}, {column}) is in {inside_of} of them")
     labels = np.zeros(masks.shape[1:], np.uint8)
     for entity in range(1, len(masks)):
         labels[inside[entity]] = entity

@@ -10,9 +10,9 @@ import requests
 
 from emorl.data.checksums import read_record, refuse_replica, verified_sha256, write_record
 from emorl.data.tfrecords import read_payloads
-from emorl.errors import UserError
-from emorl.files import naming
-from emorl.progress import progress_bar
+from emorl.runtime.errors import UserError
+from emorl.runtime.files import naming
+from emorl.runtime.progress import progress_bar
 
 ATTEMPTS = 5
 """Attempts in a row that may end without one more byte."""
@@ -42,6 +42,16 @@ def download(url: str, path: Path, alternative: str) -> None:
     except UserError as error:
         part.unlink()
         raise UserError(f"{url} was downloaded and thrown away: {error}") from error
+    os.replace(part, path)
+
+
+def download_file(url: str, path: Path, alternative: str) -> None:
+    """As `download`, for a file of any kind, which is taken at its word; one that is there is left."""
+    if path.exists():
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(path.name + ".part")
+    _receive_all(url, part, alternative)
     os.replace(part, path)
 
 
@@ -81,8 +91,8 @@ def _receive_all(url: str, part: Path, alternative: str) -> None:
 
 def _root_cause(error: BaseException) -> BaseException:
     """requests wraps what happened three times over; the innermost says it in words."""
-    while error.__cause__ or error.__context__:
-        error = error.__cause__ or error.__context__
+    while cause := error.__cause__ or error.__context__:
+        error = cause
     return error
 
 

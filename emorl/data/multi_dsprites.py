@@ -4,12 +4,12 @@ The replica draws the three shapes of dSprites (DeepMind 2017) as its frames sho
 edges. The law by which the scenes were drawn is not published: `draw_scenes` says what the replica takes it to be.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 
 from emorl.data.description import DataSet, Factor, Processed, Published, Replica, Scene, label_map
-from emorl.data.tfrecords import Feature, Record
+from emorl.data.tfrecords import Feature, Layout, Record
 
 SIZE = 64
 """Height and width of an image in pixels."""
@@ -28,17 +28,23 @@ SYMMETRY = np.array([1, 4, 2, 1])
 LEAST_VISIBLE = 25
 """Pixels that each sprite of a replica shows at the least."""
 
-LAYOUT = (
-    Feature("image", "uint8", (SIZE, SIZE, 3)),
-    Feature("mask", "uint8", (SIZE, SIZE, SPRITES + 1, 1)),
-    Feature("x", "float32", (SPRITES + 1,)),
-    Feature("y", "float32", (SPRITES + 1,)),
-    Feature("shape", "float32", (SPRITES + 1,)),
-    Feature("color", "float32", (SPRITES + 1, 3)),
-    Feature("visibility", "float32", (SPRITES + 1,)),
-    Feature("orientation", "float32", (SPRITES + 1,)),
-    Feature("scale", "float32", (SPRITES + 1,)),
-)
+
+def layout_of(sprites: int, channels: int = 3) -> Layout:
+    """The features of a scene with at most so many sprites: the three published files differ in that alone."""
+    return (
+        Feature("image", "uint8", (SIZE, SIZE, channels)),
+        Feature("mask", "uint8", (SIZE, SIZE, sprites + 1, 1)),
+        Feature("x", "float32", (sprites + 1,)),
+        Feature("y", "float32", (sprites + 1,)),
+        Feature("shape", "float32", (sprites + 1,)),
+        Feature("color", "float32", (sprites + 1, channels)),
+        Feature("visibility", "float32", (sprites + 1,)),
+        Feature("orientation", "float32", (sprites + 1,)),
+        Feature("scale", "float32", (sprites + 1,)),
+    )
+
+
+LAYOUT = layout_of(SPRITES)
 
 # x is the column, y the row of a sprite's centre, 0 to 1 from the first place to the last; orientation is in radians,
 # counter-clockwise, less than the angle at which the shape repeats; color is RGB from 0 to 1. Absent sprites have
@@ -63,7 +69,7 @@ SHARD = 1000
 
 
 def scene(record: Record) -> Scene:
-    """Image (64, 64, 3) and labels (64, 64) of a record with masks (64, 64, 6, 1), as published."""
+    """Image (64, 64, channels) and labels (64, 64) of a record with masks (64, 64, entities, 1), as published."""
     return Scene(record["image"], label_map(record["mask"][..., 0].transpose(2, 0, 1)))
 
 
@@ -109,7 +115,7 @@ def in_heart(u: np.ndarray, v: np.ndarray) -> np.ndarray:
 def draw_labels(factors: Record) -> np.ndarray:
     """Labels (N, 64, 64) uint8 of factors with a leading axis of N scenes; a later sprite hides earlier ones."""
     labels = np.zeros((len(factors["shape"]), SIZE, SIZE), np.uint8)
-    for sprite in range(1, SPRITES + 1):
+    for sprite in range(1, factors["shape"].shape[1]):
         for shape, contains in enumerate((in_square, in_ellipse, in_heart), start=1):
             present = (factors["shape"][:, sprite] == shape) & (factors["visibility"][:, sprite] == 1)
             scenes = np.flatnonzero(present)
@@ -141,7 +147,19 @@ def _pixels(place: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 # ---- scenes ----
 
 
-def draw_scenes(count: int, generator: np.random.Generator) -> tuple[dict[str, np.ndarray], np.ndarray]:
+Colours = Callable[[np.random.Generator, int, int], np.ndarray]
+"""colours(generator, count, sprites): of backgrounds and sprites (count, sprites + 1, channels), 0 to 1."""
+
+
+def hsv_on_grey(generator: np.random.Generator, count: int, sprites: int) -> np.ndarray:
+    color = _rgb(generator.random((count, sprites)), *generator.uniform(0.5, 1, (2, count, sprites)))
+    grey = generator.random((count, 1, 1)).repeat(3, axis=-1)
+    return np.concatenate([grey, color], axis=1)
+
+
+def draw_scenes(
+    count: int, generator: np.random.Generator, fewest: int = 2, most: int = SPRITES, colours: Colours = hsv_on_grey
+) -> tuple[dict[str, np.ndarray], np.ndarray]:
     """Factors of `count` scenes, with a leading axis, and their labels (count, 64, 64).
 
     The number of sprites and every factor are uniform and independent; number and shape are so in the sister file's
@@ -150,18 +168,17 @@ def draw_scenes(count: int, generator: np.random.Generator) -> tuple[dict[str, n
     Guessed: the ranges of hue (all), saturation and value (.5 to 1) and grey (all), that hidden sprites were avoided,
     and that later sprites hide earlier ones.
     """
-    sprites = count, SPRITES
-    present = np.arange(SPRITES) < generator.integers(2, SPRITES + 1, (count, 1))
+    sprites = count, most
+    present = np.arange(most) < generator.integers(fewest, most + 1, (count, 1))
     shape = generator.integers(1, len(SYMMETRY), sprites)
     turn = generator.integers(ORIENTATIONS + 1, size=sprites) % ORIENTATIONS  # dSprites' 40, one of them twice
     orientation = turn * (2 * np.pi / ORIENTATIONS) / SYMMETRY[shape]
-    color = _rgb(generator.random(sprites), *generator.uniform(0.5, 1, (2, *sprites)))
-    grey = generator.random((count, 1, 1)).repeat(3, axis=-1)
+    color = colours(generator, count, most)
     factors = {
-        "x": np.zeros((count, SPRITES + 1)),
-        "y": np.zeros((count, SPRITES + 1)),
+        "x": np.zeros((count, most + 1)),
+        "y": np.zeros((count, most + 1)),
         "shape": np.insert(shape, 0, 0, axis=1),
-        "color": np.rint(255 * np.concatenate([grey, color], axis=1)) / 255,  # what an image can show
+        "color": np.rint(255 * color) / 255,  # what an image can show
         "visibility": np.insert(present, 0, True, axis=1),
         "orientation": np.insert(orientation, 0, 0, axis=1),
         "scale": np.insert(generator.choice(SCALES, sprites), 0, 1, axis=1),
@@ -178,28 +195,31 @@ def _rgb(hue: np.ndarray, saturation: np.ndarray, value: np.ndarray) -> np.ndarr
 
 def _place(factors: dict[str, np.ndarray], generator: np.random.Generator) -> np.ndarray:
     """Draw x and y of all sprites, in place, so that those present can be seen; returns the labels."""
-    labels = np.empty((len(factors["x"]), SIZE, SIZE), np.uint8)
+    count, entities = factors["x"].shape
+    labels = np.empty((count, SIZE, SIZE), np.uint8)
     hidden = np.arange(len(labels))  # scenes in which a sprite shows too little, or that are still to be drawn
     while len(hidden):
         for name in ("x", "y"):
-            factors[name][hidden, 1:] = generator.integers(POSITIONS, size=(len(hidden), SPRITES)) / (POSITIONS - 1)
+            factors[name][hidden, 1:] = generator.integers(POSITIONS, size=(len(hidden), entities - 1)) / (
+                POSITIONS - 1
+            )
         again = {name: values[hidden] for name, values in factors.items()}
         labels[hidden] = draw_labels(again)
-        shown = np.stack([(labels[hidden] == sprite).sum(axis=(1, 2)) for sprite in range(1, SPRITES + 1)], axis=1)
+        shown = np.stack([(labels[hidden] == sprite).sum(axis=(1, 2)) for sprite in range(1, entities)], axis=1)
         hidden = hidden[((shown < LEAST_VISIBLE) & (again["visibility"][:, 1:] == 1)).any(axis=1)]
     return labels
 
 
 def paint(tones: np.ndarray, palettes: np.ndarray) -> np.ndarray:
-    """Images (N, 64, 64, 3) uint8: each pixel in that colour of its image's palette (N, colours, 3), 0 to 1, which
-    `tones` (N, 64, 64) names."""
+    """Images (N, 64, 64, channels) uint8: each pixel in that colour of its image's palette (N, colours, channels), 0 to
+    1, which `tones` (N, 64, 64) names."""
     palettes = np.rint(255 * palettes).astype(np.uint8)
     return np.stack([palette.take(tone, axis=0) for palette, tone in zip(palettes, tones, strict=True)])
 
 
 def records(images: np.ndarray, labels: np.ndarray, factors: Record) -> Iterator[Record]:
-    """Records of scenes: images (N, 64, 64, 3), labels (N, 64, 64), and factors with a leading axis of N."""
-    entities = np.arange(SPRITES + 1, dtype=np.uint8)
+    """Records of scenes: images (N, 64, 64, channels), labels (N, 64, 64), and factors with a leading axis of N."""
+    entities = np.arange(factors["x"].shape[1], dtype=np.uint8)
     for number, (image, label) in enumerate(zip(images, labels, strict=True)):
         mask = (label[..., None] == entities) * np.uint8(255)
         yield {"image": image, "mask": mask[..., None], **{name: values[number] for name, values in factors.items()}}

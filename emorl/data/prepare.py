@@ -16,9 +16,8 @@ from emorl.data.checksums import read_record, refuse_replica, verified_sha256
 from emorl.data.description import DataSet, Scene, split_counts
 from emorl.data.settings import DataSettings
 from emorl.data.tfrecords import FrameError, LayoutError, Record, checked, decode, read_frames
-from emorl.errors import UserError
-from emorl.files import sha256_of_file
-from emorl.progress import progress_bar
+from emorl.runtime.errors import UserError
+from emorl.runtime.progress import progress_bar
 
 Item = TypeVar("Item")
 SplitRow = tuple[str, store.Row]
@@ -35,24 +34,23 @@ def prepare(description: DataSet, settings: DataSettings, raw_path: Path, out_pa
     another source than `settings` say.
     """
     attributes = {"data_set": description.name, "source": settings.source, "image_size": settings.image_size}
-    if settings.source == "processed":
-        attributes["raw_sha256"] = sha256_of_file(raw_path)
-        rows = _processed_rows(description, settings, raw_path, threads)
-    else:
-        attributes["raw_sha256"] = verified_sha256(raw_path)
-        _check_source(settings, raw_path)
-        rows = _recorded_rows(description, settings, raw_path, threads)
+    attributes["raw_sha256"] = verified_sha256(raw_path)
+    _check_source(settings, raw_path)
+    rows_of = _processed_rows if settings.source == "processed" else _recorded_rows
+    rows = rows_of(description, settings, raw_path, threads)
     if settings.source == "replica":
         attributes["replica_seed"] = settings.replica_seed
     with progress_bar(description.name, sum(split_counts(settings).values()), " scenes") as progress:
-        store.write(out_path, _counted(rows, progress), description.factors, attributes)
+        store.write(out_path, counted(rows, progress), description.factors, attributes)
 
 
 def _check_source(settings: DataSettings, raw_path: Path) -> None:
     """A replica must never pass for the published data in results."""
     record = read_record(raw_path)
-    if record and record["source"] != settings.source:
-        raise UserError(f"{raw_path} is recorded as {record['source']}, but the settings say {settings.source}")
+    if record and record.source != settings.source:
+        raise UserError(
+            f"{raw_path} is recorded as {record.source}, but the settings say {settings.source}: delete both"
+        )
     if settings.source == "published":
         refuse_replica(raw_path)
 
@@ -60,25 +58,25 @@ def _check_source(settings: DataSettings, raw_path: Path) -> None:
 def _recorded_rows(description: DataSet, settings: DataSettings, path: Path, threads: int) -> Iterator[SplitRow]:
     """From the published file, or from a replica."""
     if settings.source == "published":
-        layout, scene = description.published.layout, description.published.scene
+        layout, scene = description.as_published.layout, description.as_published.scene
     else:
-        layout, scene = description.replica.layout(settings.image_size), description.replica.scene
+        layout, scene = description.as_replica.layout(settings.image_size), description.as_replica.scene
     row = _row_maker(description, settings, scene)
-    rows = _in_threads(lambda frame: row(decode(checked(frame), layout)), read_frames(path), path, threads)
+    rows = in_threads(lambda frame: row(decode(checked(frame), layout)), read_frames(path), path, threads)
     reserved = {"test": settings.test, "validation": settings.validation}
     return _split(rows, settings.train, reserved, settings.fewer_train, path)
 
 
 def _processed_rows(description: DataSet, settings: DataSettings, note: Path, threads: int) -> Iterator[SplitRow]:
     """From the authors' files, one for training and one for testing; validation scenes follow the training scenes."""
-    row = _row_maker(description, settings, description.processed.scene)
+    row = _row_maker(description, settings, description.as_processed.scene)
 
     def rows(split: str) -> Iterator[store.Row]:
         path = processed.path_of(description, note, split)
-        return _in_threads(row, processed.read_split(description, note, split), path, threads)
+        return in_threads(row, processed.read_split(description, note, split), path, threads)
 
     test, validation = {"test": settings.test}, {"validation": settings.validation}
-    if description.processed.train is None:
+    if description.as_processed.train is None:
         if settings.train:
             raise UserError(f"the authors have no training scenes of {description.title}: set train to 0 under params/")
         return _split(rows("test"), 0, test | validation, False, note)
@@ -115,17 +113,18 @@ def resize(image: np.ndarray, size: int) -> np.ndarray:
     return np.asarray(Image.fromarray(image).resize((size, size), Image.Resampling.BICUBIC))
 
 
-def _in_threads(
+def in_threads(
     row: Callable[[Item], store.Row | None], items: Iterable[Item], path: Path, threads: int
 ) -> Iterator[store.Row]:
-    """row(item) of each item, in order, without those that are None; reading goes on in this thread meanwhile.
+    """row(item) of each item with its number, in order, without those that are None; reading goes on in this thread.
 
     No more than a few items are held at a time. Raises UserError naming `path` and the item's number (from 0) where an
     item is not of the expected layout.
     """
 
     def rows(batch: list[tuple[int, Item]]) -> list[store.Row | None]:
-        return [_named(row, item, f"{path}: record {number}") for number, item in batch]
+        made = ((number, _named(row, item, f"{path}: record {number}")) for number, item in batch)
+        return [found and {store.RECORDS: np.array(number), **found} for number, found in made]
 
     waiting: deque[Future] = deque()
     numbered = enumerate(items)
@@ -168,7 +167,7 @@ def _split(
             yield "train", waiting.popleft()
             trained += 1
     if len(waiting) < line or trained < (min(train, 1) if fewer_train else train):
-        asked = ", ".join(f"{split} {count}" for split, count in ({"train": train} | reserved).items() if count)
+        asked = ", ".join(f"{split} {count}" for split, count in {"train": train, **reserved}.items() if count)
         raise UserError(
             f"{path} holds {trained + len(waiting)} scenes of this data set, but the splits ask for {asked}: lower one "
             "of them in the file under params/"
@@ -178,7 +177,7 @@ def _split(
             yield split, waiting.popleft()
 
 
-def _counted(rows: Iterator[SplitRow], progress: tqdm) -> Iterator[SplitRow]:
+def counted(rows: Iterator[SplitRow], progress: tqdm) -> Iterator[SplitRow]:
     for row in rows:
         progress.update()
         yield row

@@ -13,26 +13,28 @@ from pathlib import Path
 import h5py
 import numpy as np
 
+from emorl.data.checksums import Fingerprint
 from emorl.data.description import DataSet, Processed
 from emorl.data.tfrecords import Record
-from emorl.errors import UserError
-from emorl.files import read_json, sha256_of_file, write_json
+from emorl.runtime.errors import UserError
+from emorl.runtime.files import write_json
+from emorl.runtime.records import read_as
 
 FOLDER = Path("data/raw/processed")
 """Where the unzipped files are expected, relative to the project."""
 
 
 def note_files(description: DataSet, path: Path) -> None:
-    """Write size and sha256 of the data set's files, which lie beside `path`, to `path`. Raises UserError."""
+    """Write the fingerprints of the data set's files, which lie beside `path`, to `path`. Raises UserError."""
     notes = {}
-    for split, name in _names(description.processed).items():
+    for name in _names(description.as_processed).values():
         file = path.parent / name
         if not file.exists():
             raise UserError(
                 f"{file}: there is no such file; unzip the authors' data (https://zenodo.org/records/4895643, about "
                 "56 GB) there, or link a folder that has them with 'emorl fetch --from FOLDER'"
             )
-        notes[split] = {"file": name, "size": file.stat().st_size, "sha256": sha256_of_file(file)}
+        notes[name] = Fingerprint.of_file(file).model_dump()
     write_json(path, notes)
 
 
@@ -42,10 +44,12 @@ def read_split(description: DataSet, note: Path, split: str) -> Iterator[Record]
     Raises UserError where the file is not the noted one, is damaged, or is of another data set.
     """
     path = path_of(description, note, split)
-    if sha256_of_file(path) != read_json(note)[split]["sha256"]:
-        raise UserError(f"{path} is not the file that {note} notes: delete the note to trust the new bytes")
+    noted = read_as(dict[str, Fingerprint], note)
+    if path.name not in noted:
+        raise UserError(f"{note} says nothing of {path.name}: delete it to note the files anew")
+    noted[path.name].verify(path, note)
     try:
-        with h5py.File(path, "r") as file:
+        with h5py.File(path, "r", locking=False) as file:
             yield from _records(description, path, file)
     except (OSError, KeyError, RuntimeError) as error:  # what h5py raises on damage
         raise UserError(f"{path} is damaged, or not one of the authors' files: {error}") from error
@@ -54,7 +58,7 @@ def read_split(description: DataSet, note: Path, split: str) -> Iterator[Record]
 def _records(description: DataSet, path: Path, file: h5py.File) -> Iterator[Record]:
     group = file["train"] if "train" in file else file["test"]
     _check_shapes(description, path, group)
-    columns = description.processed.factor_columns
+    columns = description.as_processed.factor_columns
     for number in range(len(group["imgs"])):
         record = {"image": group["imgs"][number], "mask": group["masks"][number]}
         if columns and "factors" in group:
@@ -63,9 +67,9 @@ def _records(description: DataSet, path: Path, file: h5py.File) -> Iterator[Reco
 
 
 def _check_shapes(description: DataSet, path: Path, group: h5py.Group) -> None:
-    features = {feature.name: feature.shape for feature in description.published.layout}
+    features = {feature.name: feature.shape for feature in description.as_published.layout}
     height, width, channels = features["image"]
-    (entities,), columns = features["visibility"], description.processed.factor_columns
+    (entities,), columns = features["visibility"], description.as_processed.factor_columns
     expected = {"imgs": (height, width, channels), "masks": (entities, height, width, 1)}
     if columns and "factors" in group:
         expected["factors"] = (entities, len(columns))
@@ -85,7 +89,7 @@ def _check_shapes(description: DataSet, path: Path, group: h5py.Group) -> None:
 
 def path_of(description: DataSet, note: Path, split: str) -> Path:
     """The authors' file for `split`, beside the note."""
-    return note.parent / _names(description.processed)[split]
+    return note.parent / _names(description.as_processed)[split]
 
 
 def _names(processed: Processed) -> dict[str, str]:

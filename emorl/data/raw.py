@@ -11,14 +11,14 @@ import torch
 
 from emorl.data import data_set
 from emorl.data.checksums import write_record
-from emorl.data.description import DataSet, split_counts
+from emorl.data.description import DataSet, Published, split_counts
 from emorl.data.download import download
 from emorl.data.processed import note_files
 from emorl.data.settings import DataSettings
-from emorl.data.tfrecords import read_payloads, write_examples
-from emorl.errors import UserError
-from emorl.files import atomic_path
-from emorl.progress import progress_bar
+from emorl.data.tfrecords import LayoutError, decode, read_payloads, write_examples
+from emorl.runtime.errors import UserError
+from emorl.runtime.files import atomic_path
+from emorl.runtime.progress import progress, progress_bar
 
 
 def fetch(description: DataSet, settings: DataSettings, path: Path, processes: int = 1) -> None:
@@ -26,20 +26,32 @@ def fetch(description: DataSet, settings: DataSettings, path: Path, processes: i
 
     A replica is drawn by `processes` processes.
     """
+    if settings.source == "published" and description.as_published.unpack and not path.exists():
+        page = description.as_published.url.rpartition("/")[0]
+        raise UserError(
+            f"{description.title} is published as folders: download and unpack them from {page}, then "
+            f"'emorl fetch --scale ... --dataset {description.name} --from FOLDER'"
+        )
     if settings.source == "published":
-        alternative = f"set datasets.{description.name}.source to replica in the file under params/"
-        download(description.published.url, path, alternative)
+        alternative = f"take a copy of that file, 'emorl fetch --scale SCALE --dataset {description.name} --from FILE'"
+        if description.replica is not None:
+            alternative += f", or set datasets.{description.name}.source to replica in the file under params/"
+        download(description.as_published.url, path, alternative)
     elif settings.source == "processed":
         note_files(description, path)
     else:
         _write_replica(description, settings, path, processes)
 
 
-def link(settings: DataSettings, source: Path, path: Path) -> None:
+def link(description: DataSet, settings: DataSettings, source: Path, path: Path) -> None:
     """Let the user's own file `source` stand, as a link, where the raw file `path` belongs. Raises UserError.
 
-    Of processed data, `source` is the folder that holds the authors' files.
+    Of processed data, `source` is the folder that holds the authors' files; of what is published as folders, that
+    which holds these, and its records are packed into the raw file.
     """
+    if settings.source == "published" and description.as_published.unpack:
+        _pack(description.as_published, source, path)
+        return
     if settings.source == "replica":
         raise UserError("a replica is drawn, not taken from files: set source to published or processed under params/")
     links = {path: source}
@@ -51,14 +63,35 @@ def link(settings: DataSettings, source: Path, path: Path) -> None:
     for place, file in links.items():
         if place.exists() and not place.samefile(file):
             raise UserError(f"{place} is there already, and another file than {file}: delete one of them first")
-        if settings.source == "published" and next(read_payloads(file), None) is None:
-            raise UserError(f"{file} holds no record")
+        if settings.source == "published":
+            _check_first_record(description, file)
         if not place.exists():
             place.unlink(missing_ok=True)  # a link to nothing
             place.symlink_to(file.resolve())
 
 
+def _check_first_record(description: DataSet, file: Path) -> None:
+    if file.is_dir():
+        raise UserError(f"{file} is a folder; {description.title} as published is one GZIP TFRecord file")
+    first = next(read_payloads(file), None)
+    if first is None:
+        raise UserError(f"{file} holds no record")
+    try:
+        dict(decode(first, description.as_published.layout))
+    except LayoutError as error:
+        raise UserError(f"{file} is not {description.title} as published: {error}") from None
+
+
 # ---- replicas ----
+
+
+def _pack(published: Published, folder: Path, path: Path) -> None:
+    if path.exists():
+        raise UserError(f"{path} is there already: delete it first to pack {folder}")
+    assert published.unpack is not None
+    with atomic_path(path) as temporary:
+        records = progress(published.unpack(folder), "pack", "scenes", published.records)
+        write_examples(temporary, records, published.layout, path.name)
 
 
 def _write_replica(description: DataSet, settings: DataSettings, path: Path, processes: int) -> None:
@@ -67,7 +100,7 @@ def _write_replica(description: DataSet, settings: DataSettings, path: Path, pro
     Shards are written side by side, each to a file of its own in PATH.shards/, where an interrupted call leaves them
     for the next. A gzip stream may consist of several, so the shards' bytes, one after the other, are the replica.
     """
-    replica, folder = description.replica, path.with_name(path.name + ".shards")
+    replica, folder = description.as_replica, path.with_name(path.name + ".shards")
     folder.mkdir(parents=True, exist_ok=True)
     total = sum(split_counts(settings).values())
     sizes = [min(replica.shard_size, total - start) for start in range(0, total, replica.shard_size)]
@@ -109,7 +142,7 @@ def _one_thread() -> None:
 
 
 def _write_shard(name: str, settings: DataSettings, index: int, size: int, path: Path) -> int:
-    replica, seed = data_set(name).replica, settings.replica_seed
+    replica, seed = data_set(name).as_replica, settings.replica_seed
     records = islice(replica.shard(seed, index, settings.image_size), size)
     with atomic_path(path) as temporary:
         header = f"{name}_replica_seed{seed}_{index:05d}.tfrecords"

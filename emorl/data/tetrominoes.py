@@ -91,7 +91,7 @@ def _cells(rows: str) -> np.ndarray:
 # Indexed by shape id; entry 0 is not a shape.
 _CELL_CORNERS = CELL * np.array([np.zeros((4, 2), int), *(_cells(SHAPES[shape]) for shape in sorted(SHAPES))])
 _HIGHEST_CORNER = SIZE - CELL - _CELL_CORNERS.max(axis=1)  # (20, 2) the last row and column where a piece fits
-_CELL_PIXELS = np.stack(np.mgrid[:CELL, :CELL], axis=-1).reshape(-1, 2)  # (25, 2)
+_CELL_PIXELS = np.moveaxis(np.mgrid[:CELL, :CELL], 0, -1).reshape(-1, 2)  # (25, 2)
 _PIXELS = (_CELL_CORNERS[:, :, None] + _CELL_PIXELS).reshape(-1, 100, 2)  # (20, 100, 2) row, column in the box
 _BRIGHTNESS = np.tile(BEVEL.reshape(-1), 4)  # (100,) in the order of _PIXELS
 

@@ -15,6 +15,7 @@ this one takes a strided view, and knows nothing of messages but what is written
 import struct
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from gzip import BadGzipFile
 from math import prod
 from pathlib import Path
 from typing import BinaryIO, Literal, NamedTuple
@@ -23,7 +24,7 @@ import google_crc32c
 import numpy as np
 from zlib_ng import gzip_ng, zlib_ng
 
-from emorl.errors import UserError
+from emorl.runtime.errors import UserError
 
 Record = Mapping[str, np.ndarray]
 """One decoded record: an array of the layout's shape and type for each feature."""
@@ -87,8 +88,8 @@ def read_frames(path: Path) -> Iterator[Frame]:
                 yield frame
                 number += 1
     except FileNotFoundError:
-        raise UserError(f"{path}: there is no such file of records") from None
-    except (EOFError, OSError, zlib_ng.error, FrameError) as error:
+        raise UserError(f"{path}: there is no such file of records: 'emorl fetch' brings it") from None
+    except (EOFError, OSError, zlib_ng.error, FrameError) as error:  # type: ignore[misc]  # zlib_ng types its class as an instance
         raise _unreadable(path, number, error) from error
     if path.stat().st_size == 0:
         raise UserError(f"{path}: the file is empty; a GZIP TFRecord file is needed")
@@ -101,7 +102,10 @@ def checked(frame: Frame) -> bytes:
 
 
 def _unreadable(path: Path, number: int, error: Exception) -> UserError:
-    return UserError(f"{path}: record {number} cannot be read: {error}")
+    needed = "; a GZIP TFRecord file is needed, such as gzip makes of one that is not compressed"
+    return UserError(
+        f"{path}: record {number} cannot be read: {error}{needed if isinstance(error, BadGzipFile) else ''}"
+    )
 
 
 def _read_frame(file: BinaryIO) -> Frame | None:

@@ -11,16 +11,18 @@ import torch
 
 from emorl.data.store import Split, load_split
 from emorl.evaluation.decomposition import batches, write_arrays
-from emorl.evaluation.job import EvaluationJob
+from emorl.evaluation.interface import EvaluationJob, Kept
 from emorl.evaluation.refinement import means, score_each
-from emorl.files import write_json
 from emorl.models import Model
 
+DATA_SET = None
+INFERS = "layers"
 
-def evaluate(job: EvaluationJob) -> None:
+
+def evaluate(job: EvaluationJob) -> tuple[int | None, Kept]:
     """Scores of each layer l = 1 ... L on the split, and example decompositions by all layers.
 
-    `summary` has `ari_layer`, `mse_layer` and `kl_from_initial`, the KL of a layer's posterior from q(z^0) in nats.
+    `summary` has `fg_ari_layer`, `mse_layer` and `kl_from_initial`, the KL of a layer's posterior from q(z^0) in nats.
     Raises UserError for a model without layers.
     """
     split, model = load_split(job.data, job.settings.split), job.build()
@@ -29,17 +31,15 @@ def evaluate(job: EvaluationJob) -> None:
     loaded = batches(split, job.settings.batch_size, device)
     scores = score_each(loaded, lambda images: list(model.layers(images, job.inference, generator))[:-1], first=1)
     write_arrays(job.arrays_path, examples(model, job, split))
-    kept = {"images": scores}
-    named = {"origin": job.origin, "split": job.settings.split, "images_scored": len(split.images)}
-    write_json(job.out, named | summarise(kept) | kept)
+    return len(split.images), {"images": scores}
 
 
-def summarise(kept: dict[str, Any]) -> dict[str, Any]:
+def summarise(kept: Kept) -> dict[str, Any]:
     """Means over images by layer."""
     by_layer = means(kept["images"])
     return {
         "summary": {
-            "ari_layer": by_layer["ari"],
+            "fg_ari_layer": by_layer["fg_ari"],
             "mse_layer": by_layer["mse"],
             "kl_from_initial": by_layer["kl_from_initial"],
         }
@@ -57,6 +57,6 @@ def examples(model: Model, job: EvaluationJob, split: Split) -> dict[str, np.nda
         "images": images,
         "reconstruction": torch.stack([result.reconstruction for result in results], 1),
         "masks": torch.stack([result.masks for result in results], 1),
-        "attention": torch.stack([result.attention for result in results[:-1]], 1),
+        "attention": torch.stack([result.attention for result in results[:-1] if result.attention is not None], 1),
     }
     return {name: tensor.cpu().numpy() for name, tensor in arrays.items()}

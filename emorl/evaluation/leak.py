@@ -18,8 +18,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from emorl.evaluation.decomposition import write_arrays
-from emorl.evaluation.job import EvaluationJob
+from emorl.data.store import Split
+from emorl.evaluation.decomposition import batches, write_arrays
+from emorl.evaluation.interface import EvaluationJob, Kept
+from emorl.evaluation.parts.segmentation import adjusted_rand_index, segment
 from emorl.evaluation.traversal import (
     example_traversals,
     first_images,
@@ -29,21 +31,24 @@ from emorl.evaluation.traversal import (
     traverse,
     values_of,
 )
-from emorl.files import write_json
 from emorl.models import Model
-from emorl.progress import progress
+from emorl.runtime.progress import progress
+
+DATA_SET = None
+INFERS = "decompose"
 
 CHANGED = 0.1
 """A pixel changes where a colour channel moves by more than this, in [0, 1]: a tenth of the range is plain to see, and
 several times the error of a good reconstruction (an MSE of 10⁻³ is one of 0.03)."""
 
 
-def evaluate(job: EvaluationJob) -> None:
+def evaluate(job: EvaluationJob) -> tuple[int | None, Kept]:
     """Shares of the pixels that change when a slot is moved: means over both ends of the range, slots and images.
 
     `summary`, all in [0, 1]: `changed_inside` and `changed_outside`, of the pixels inside and outside the slot's mask;
     `changed_objects`, of those outside that show objects; and each again with `_first`, of the first slot alone. A
-    slot whose mask is nowhere the largest holds nothing, and is left out; so is a metric without any slot.
+    slot whose mask is nowhere the largest holds nothing, and is left out; so is a metric without any slot. Beside them
+    `ari_of_two_inferences`, a mean over images.
     """
     model, split = job.build(), first_images(job)
     latents, by_foreground = infer(model, job, split)
@@ -51,7 +56,7 @@ def evaluate(job: EvaluationJob) -> None:
     activeness = measure_activeness(model, latents, values, np.random.default_rng(job.seed)).mean(0)
     dimension = int(activeness.argmax())
     changed, owners = move_each_slot(model, latents, dimension, values[dimension, [0, -1]])
-    shares = changed_shares(changed, owners, split.labels > 0)
+    shares = changed_shares(changed, owners, split.true_labels > 0)
 
     examples = slice(job.settings.examples)
     slots = np.stack([first_and_largest(order) for order in by_foreground[examples]])
@@ -59,14 +64,29 @@ def evaluate(job: EvaluationJob) -> None:
     at_an_end = np.take_along_axis(changed[examples].any(2), slots[:, :, None, None], 1)
     shown = {"images": split.images[examples].transpose(0, 3, 1, 2), "changed": at_an_end}
     write_arrays(job.arrays_path, shown | arrays)
-    kept = {"slots": _measured(shares | {f"{name}_first": share[:, 0] for name, share in shares.items()})}
-    named = {"origin": job.origin, "split": job.settings.split, "images_scored": len(split.images)}
-    write_json(job.out, named | {"dimension": dimension} | summarise(kept) | kept)
+    measured = _measured(shares | {f"{name}_first": share[:, 0] for name, share in shares.items()})
+    images = {"ari_of_two_inferences": ari_of_two_inferences(model, job, split)}
+    return len(split.images), {"dimension": dimension, "slots": measured, "images": images}
 
 
-def summarise(kept: dict[str, Any]) -> dict[str, Any]:
-    """Means over slots."""
-    return {"summary": {name: float(np.mean(shares)) for name, shares in kept["slots"].items()}}
+def summarise(kept: Kept) -> dict[str, Any]:
+    """Means over slots, and over images."""
+    return {"summary": {name: float(np.mean(values)) for name, values in (kept["slots"] | kept["images"]).items()}}
+
+
+def ari_of_two_inferences(model: Model, job: EvaluationJob, split: Split) -> list[float]:
+    """ARI of two decompositions of each image, with other noise, among the pixels of its objects: 1 where they agree.
+
+    Low where inference has several stable outcomes (App. B, multi-stability).
+    """
+    device = next(model.parameters()).device
+    generator = torch.Generator(device).manual_seed(job.seed)
+    truth, segments = split.true_labels, []
+    for images, _ in batches(split, job.settings.batch_size, device):
+        masks = [model.decompose(images, job.inference, generator).masks.cpu().numpy() for _ in range(2)]
+        segments.append([segment(of_one, *truth.shape[1:]) for of_one in masks])
+    first, second = (np.concatenate(maps) for maps in zip(*segments, strict=True))
+    return adjusted_rand_index(np.where(truth > 0, first + 1, 0), second, foreground_only=True).tolist()
 
 
 def move_each_slot(model: Model, latents: Tensor, dimension: int, ends: Tensor) -> tuple[np.ndarray, np.ndarray]:
@@ -74,8 +94,8 @@ def move_each_slot(model: Model, latents: Tensor, dimension: int, ends: Tensor) 
     (N, H, W) with the largest mask when none is moved."""
     changed, owners = [], []
     for codes in progress(latents, "move slots", "images"):
-        colours, masks = model.decode(codes[None])
-        scene = (masks[:, :, None] * colours).sum(1)
+        reconstructions, masks = model.decode(codes[None])
+        scene = (masks[:, :, None] * reconstructions).sum(1)
         moved = [render(model, traverse(codes, slot, dimension, ends)) for slot in range(len(codes))]
         changed.append(((torch.stack(moved) - scene).abs().amax(2) > CHANGED).cpu().numpy())
         owners.append(masks[0].argmax(0).cpu().numpy())

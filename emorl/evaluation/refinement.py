@@ -14,23 +14,23 @@ from torch import Tensor
 
 from emorl.data.store import Split, load_split
 from emorl.evaluation.decomposition import batches, score_batch
-from emorl.evaluation.job import EvaluationJob
-from emorl.files import write_json
+from emorl.evaluation.interface import EvaluationJob, Kept
 from emorl.models import Decomposition, Model
+
+DATA_SET = None
+INFERS = "refinements"
 
 Table = dict[str, dict[str, list[float]]]
 """{metric: {what is varied: values per image}}."""
 
 
-def evaluate(job: EvaluationJob) -> None:
+def evaluate(job: EvaluationJob) -> tuple[int | None, Kept]:
     """Scores on the split after 0 ... `refinement_steps` steps. Raises UserError for a model that cannot show them."""
     split = load_split(job.data, job.settings.split)
-    kept = {"images": score_refinements(job.build(), job, split)}
-    named = {"origin": job.origin, "split": job.settings.split, "images_scored": len(split.images)}
-    write_json(job.out, named | summarise(kept) | kept)
+    return len(split.images), {"images": score_refinements(job.build(), job, split)}
 
 
-def summarise(kept: dict[str, Any]) -> dict[str, Any]:
+def summarise(kept: Kept) -> dict[str, Any]:
     """Means over images after each number of steps."""
     return {"summary": means(kept["images"])}
 
@@ -45,7 +45,9 @@ def score_refinements(model: Model, job: EvaluationJob, split: Split) -> Table:
 
 
 def score_each(
-    loaded: Iterable[tuple[Tensor, np.ndarray]], infer: Callable[[Tensor], Iterable[Decomposition]], first: int = 0
+    loaded: Iterable[tuple[Tensor, np.ndarray | None]],
+    infer: Callable[[Tensor], Iterable[Decomposition]],
+    first: int = 0,
 ) -> Table:
     """Metrics of all decompositions that `infer` makes of a batch of images, numbered from `first`."""
     table: Table = defaultdict(lambda: defaultdict(list))

@@ -1,10 +1,10 @@
 """Settings of the evaluations, the same for every model."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
-from emorl.settings import Settings
+from emorl.runtime.settings import Settings, added
 
 
 class DisentanglementSettings(Settings):
@@ -36,9 +36,14 @@ class EvaluationSettings(Settings):
     """The images that are scored, all of them."""
     batch_size: int = Field(ge=1)
     """Images decomposed at a time; the latent noise is drawn batch by batch."""
+    draws: Annotated[int, Field(ge=1)] = added(1)
+    """Inferences of all images, each with latent noise of its own. Scores are those of the first; the others show how
+    far the mean FG-ARI spreads."""
     examples: int = Field(ge=1)
     """Decompositions kept for the figures: the first images of the split."""
     refinement_steps: int = Field(ge=0)
     """Test-time refinement is varied from 0 to this (Figures 7 and 14)."""
+    more_slots: int = added(11)
+    """K on images with more objects than in training (Figure 7c)."""
     disentanglement: DisentanglementSettings
     traversal: TraversalSettings

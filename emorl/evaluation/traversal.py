@@ -14,11 +14,13 @@ from torch import Tensor
 
 from emorl.data.store import Split, load_split
 from emorl.evaluation.decomposition import batches, write_arrays
-from emorl.evaluation.job import EvaluationJob
-from emorl.evaluation.segmentation import segment
-from emorl.files import write_json
+from emorl.evaluation.interface import EvaluationJob, Kept
+from emorl.evaluation.parts.segmentation import segment
 from emorl.models import Model
-from emorl.progress import progress
+from emorl.runtime.progress import progress
+
+DATA_SET = None
+INFERS = "decompose"
 
 ACTIVE = 0.01
 """A dimension is active above this share of the largest activeness. Relative, as the variance grows with the size of
@@ -30,7 +32,7 @@ MOST_ACTIVE, OTHERS = 4, 2
 """Dimensions that examples show: the most active ones, and a random choice of the others, as in Figures 19 to 21."""
 
 
-def evaluate(job: EvaluationJob) -> None:
+def evaluate(job: EvaluationJob) -> tuple[int | None, Kept]:
     """Activeness of each dimension on the first images, and example traversals.
 
     `summary` has `activeness` by dimension and `active_share`, the share of dimensions above ACTIVE. Arrays: those of
@@ -57,11 +59,10 @@ def evaluate(job: EvaluationJob) -> None:
         "images": {"activeness": {str(dimension): row.tolist() for dimension, row in enumerate(per_image.T)}},
         "range": {"low": values[:, 0].tolist(), "high": values[:, -1].tolist()},
     }
-    named = {"origin": job.origin, "split": job.settings.split, "images_scored": len(split.images)}
-    write_json(job.out, named | summarise(kept) | kept)
+    return len(split.images), kept
 
 
-def summarise(kept: dict[str, Any]) -> dict[str, Any]:
+def summarise(kept: Kept) -> dict[str, Any]:
     """Activeness of each dimension, the mean over images, and the share of active dimensions."""
     activeness = {dimension: float(np.mean(row)) for dimension, row in kept["images"]["activeness"].items()}
     threshold = ACTIVE * max(activeness.values())
@@ -71,18 +72,21 @@ def summarise(kept: dict[str, Any]) -> dict[str, Any]:
 
 def first_images(job: EvaluationJob) -> Split:
     split, count = load_split(job.data, job.settings.split), job.settings.traversal.images
-    return replace(split, images=split.images[:count], labels=split.labels[:count])
+    labels = None if split.labels is None else split.labels[:count]
+    return replace(split, images=split.images[:count], labels=labels)
 
 
 def infer(model: Model, job: EvaluationJob, split: Split) -> tuple[Tensor, np.ndarray]:
-    """Sampled latents (N, K, D), and the slots (N, K) of each image, those with most foreground pixels first."""
+    """Sampled latents (N, K, D), and the slots (N, K) of each image, those with most foreground pixels first; without
+    true masks, those with most pixels."""
     device = next(model.parameters()).device
     generator = torch.Generator(device).manual_seed(job.seed)
     latents, slots = [], []
     for images, truth in batches(split, job.settings.batch_size, device):
         result = model.decompose(images, job.inference, generator)
         latents.append(result.latents)
-        slots.append(slots_by_foreground(result.masks.cpu().numpy(), truth))
+        foreground = np.ones((len(images), *images.shape[2:])) if truth is None else truth
+        slots.append(slots_by_foreground(result.masks.cpu().numpy(), foreground))
     return torch.cat(latents), np.concatenate(slots)
 
 
@@ -120,8 +124,8 @@ def traverse(codes: Tensor, slot: int, dimension: int, values: Tensor) -> Tensor
 
 def render(model: Model, latents: Tensor) -> Tensor:
     """Scenes (B, 3, H, W) in [0, 1] of latents (B, K, D)."""
-    colours, masks = model.decode(latents)
-    return (masks[:, :, None] * colours).sum(1)
+    reconstructions, masks = model.decode(latents)
+    return (masks[:, :, None] * reconstructions).sum(1)
 
 
 def example_traversals(
@@ -133,7 +137,7 @@ def example_traversals(
     is the largest; slots; scenes (n, S, dimensions, V, 3, H, W); and, of all examples, dimensions (1, dimensions).
     Pictures are uint8.
     """
-    colours, masks = model.decode(latents)
+    reconstructions, masks = model.decode(latents)
     owners = masks.argmax(1).cpu().numpy()
     scenes = [
         [
@@ -143,7 +147,7 @@ def example_traversals(
         for codes, chosen in zip(latents, slots, strict=True)
     ]
     return {
-        "reconstruction": as_bytes((masks[:, :, None] * colours).sum(1)),
+        "reconstruction": as_bytes((masks[:, :, None] * reconstructions).sum(1)),
         "objects": owners[:, None] == slots[:, :, None, None],
         "slots": slots,
         "scenes": np.array(scenes),

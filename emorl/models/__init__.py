@@ -6,17 +6,20 @@ Shared parts live in `emorl/models/parts/`; a new model is one file here and one
 import importlib
 from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 
-from emorl.errors import UserError
 from emorl.models.interface import Decomposition, Model
+from emorl.runtime.errors import UserError
 
 __all__ = ["Decomposition", "Model", "model_class", "model_names", "register"]
+
+AnyModel = TypeVar("AnyModel", bound=Model)
 
 _REGISTRY: dict[str, type[Model]] = {}
 
 
-def register(name: str) -> Callable[[type[Model]], type[Model]]:
-    def add(cls: type[Model]) -> type[Model]:
+def register(name: str) -> Callable[[type[AnyModel]], type[AnyModel]]:
+    def add(cls: type[AnyModel]) -> type[AnyModel]:
         _REGISTRY[name] = cls
         return cls
 

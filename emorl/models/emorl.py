@@ -4,16 +4,16 @@ Symbols are the paper's: λ = (μ, s) with s before the softplus, z^l, Θ, δλ,
 dimensions, N = HW pixels.
 
 One backward per decode. The expensive part is the decoder, and both the refinement (line 22) and the training loss
-need the gradient of its likelihood. Each decode is differentiated once, at once: its loss goes into the decoder's
-parameters, g_i = dNLL_i/dz_i is kept, and the activations are freed. In what remains, NLL_i is replaced by the linear
-form ⟨z_i, g_i⟩ with g_i constant, which has the same gradient in z_i; the rest of the graph has no image-sized
-decoder activations, so memory does not grow with I.
+need the gradient of its NLL. Each decode is differentiated once, at once (`_decode`): in training its share of the
+loss goes into the decoder's parameters, g = dNLL/dz is kept, and the activations are freed. What goes on is the NLL's
+value with ⟨z, g⟩ as its only way back, which has the same gradient in z; so the graph has no image-sized decoder
+activations, and memory does not grow with I.
 """
 
-from collections.abc import Callable, Hashable, Iterator
+from collections.abc import Hashable, Iterator
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import torch
 from pydantic import Field, field_validator, model_validator
@@ -24,15 +24,11 @@ from emorl.models import Decomposition, Model, register
 from emorl.models.parts.attention import slot_attention
 from emorl.models.parts.decoders import build_decoder
 from emorl.models.parts.encoders import ImageEncoder
-from emorl.models.parts.latents import kl_divergence, sample, standard_deviation
+from emorl.models.parts.geco import Geco, GecoSettings
+from emorl.models.parts.latents import Gaussian, kl_divergence, sample, standard_deviation
 from emorl.models.parts.likelihoods import gaussian_nll, mixture_nll, nll_floor
 from emorl.models.parts.recurrences import DualGRUCell, SingleGRUCell
-from emorl.settings import Settings
-from emorl.training.geco import Geco, GecoSettings
-from emorl.training.schedules import refinement_steps
-
-Gaussian = tuple[Tensor, Tensor]  # mean and standard deviation, each (B, K, D)
-Decode = Callable[[Tensor, int], tuple[Tensor, Tensor]]  # (z, i) -> NLL (B,) and dNLL/dz (B, K, D)
+from emorl.runtime.settings import Settings, added
 
 
 class EmorlSettings(Settings):
@@ -51,9 +47,11 @@ class EmorlSettings(Settings):
     likelihood: Literal["gaussian", "mixture"]
     """Eq. 12 or Eq. 13."""
     sigma: float = Field(gt=0)
-    """Standard deviation of the likelihood, for colours in [0, 1]."""
+    """Standard deviation of the likelihood, for reconstructions in [0, 1]."""
     prior: Literal["reversed++", "reversed", "bottom_up"]
     """Hierarchical prior (Figure 12)."""
+    refinement_prior: Literal["code", "paper"] = added("code")
+    """Of the refined posterior under the bottom-up prior: N(0, I) as released, or p(z^L | z^{L-1}) (Algorithm 1)."""
     gru: Literal["dual", "single"]
     """DualGRU, or one GRU of hidden size 2D (ablation)."""
     refinement: dict[int, int]
@@ -93,41 +91,50 @@ class EmorlInference(Settings):
     """As for training; the released code evaluates with batch size 1."""
 
 
-@dataclass
+@dataclass(frozen=True)
 class Layer:
-    """q(z^l | x, z^{l-1}): λ^l, a sample z^l, and the attention α (B, K, N) that z^{l-1} pays to the pixels."""
+    """Stage 1's q(z^l | x, z^{l-1})."""
 
     lam: Tensor
+    """λ^l (B, K, 2D)."""
     z: Tensor
+    """A sample z^l (B, K, D)."""
     attention: Tensor
+    """α (B, K, N), that z^{l-1} pays to the pixels; it sums to one over K."""
 
 
-@dataclass
-class BottomUp:
-    """Stage 1's outcome: its layers, the top one's λ, z and KL, and refinement's prior (None: N(0, I))."""
+class Decoded(NamedTuple):
+    """What z decodes to."""
 
-    layers: list[Layer]
-    lam: Tensor
-    z: Tensor
-    kl: Tensor
-    refinement_prior: Gaussian | None
+    reconstructions: Tensor
+    """y (B, K, 3, H, W), in [0, 1]."""
+    logits: Tensor
+    """(B, K, 1, H, W), of the masks π."""
 
 
-@dataclass
-class InferenceStep:
-    """The posterior after i refinement steps, its sample and its losses per image."""
+@dataclass(frozen=True)
+class Refined:
+    """The posterior q(z; λ^(L,i)) after i refinement steps, with the terms of L^(L,i)."""
 
     i: int
     lam: Tensor
+    """λ^(L,i) (B, K, 2D)."""
     z: Tensor
-    nll: Tensor
+    """A sample z^(L,i) (B, K, D)."""
     kl: Tensor
-    gradient: Tensor
-    update_norm: Tensor | None
+    """(B,), in nats, like `nll`: of all layers (Eq. 4) for i = 0, then of the refined posterior."""
+    kl_top: Tensor
+    """(B,): of the top layer alone, from the prior that refinement has; of i > 0, `kl`."""
+    nll: Tensor
+    decoded: Decoded
+    layers: list[Layer]
+    """Those of stage 1."""
+    delta: Tensor | None = None
+    """The update δλ that has led here, if i > 0."""
 
 
 @register("emorl")
-class EfficientMORL(Model):
+class EfficientMORL(Model[EmorlSettings, EmorlInference]):
     title = "EfficientMORL"
     Settings = EmorlSettings
     Inference = EmorlInference
@@ -136,7 +143,6 @@ class EfficientMORL(Model):
     def __init__(self, settings: EmorlSettings, image_size: int, dtype: torch.dtype = torch.float32) -> None:
         super().__init__(settings, image_size, dtype)
         D, channels = settings.D, settings.encoder_channels
-        self.settings = settings
         self.encoder = ImageEncoder(image_size, channels, dtype)
         self.bottom_up = BottomUpLayer(D, channels, settings.gru)
         self.initial_posterior = nn.Parameter(torch.cat((torch.zeros(D), torch.ones(D))))  # λ^0
@@ -149,29 +155,20 @@ class EfficientMORL(Model):
     # ---- Training ---------------------------------------------------------------------------------------------
 
     def accumulate_gradients(self, images: Tensor, step: int, generator: torch.Generator) -> dict[str, Tensor]:
-        settings, batch = self.settings, images.shape[0]
+        settings = self.settings
         I = refinement_steps(step, settings.refinement)
-        weights = loss_weights(I, settings.loss_weights)
-        beta = self.geco.weight(step)
-
-        def decode_and_backpropagate(z: Tensor, i: int) -> tuple[Tensor, Tensor]:
-            z = z.detach().requires_grad_()
-            nll = self._nll(images, *self.decoder(z))
-            scale = weights[i] * beta / batch
-            (scale * nll.sum()).backward()
-            return nll.detach(), z.grad / scale
-
-        loss, surrogate, scalars = 0.0, 0.0, {}
-        for q in self._infer(images, I, beta, settings.reference_batch, generator, decode_and_backpropagate):
-            elbo_gradient = q.kl + beta * (q.z * q.gradient).sum((1, 2))
-            surrogate = surrogate + weights[q.i] * elbo_gradient.mean()
-            nll, kl = q.nll.mean(), q.kl.detach().mean()
-            loss = loss + weights[q.i] * self.geco.loss_value(nll, kl, step)
-            if q.update_norm is not None:
-                scalars[f"update_norm_{q.i}"] = q.update_norm
-        surrogate.backward()
+        w, beta = loss_weights(I, settings.loss_weights), self.geco.weight(step)
+        loss = torch.zeros_like(beta)
+        scalars: dict[str, Tensor] = {}
+        for q in self._infer(images, I, beta, settings.reference_batch, generator, w):
+            nll, kl = q.nll.mean(), q.kl.mean()
+            loss = loss + w[q.i] * self.geco.loss(nll, kl, step)
+            if q.delta is not None:
+                scalars[f"update_norm_{q.i}"] = q.delta.detach().norm(dim=-1).mean()
+        loss.backward()
+        nll, kl = nll.detach(), kl.detach()
         self.geco.update(nll, step)
-        scalars |= {"loss": loss, "nll": nll, "kl": kl, "elbo": -(nll + kl), "beta": beta}
+        scalars |= {"loss": loss.detach(), "nll": nll, "kl": kl, "elbo": -(nll + kl), "beta": beta}
         if settings.geco is not None:
             scalars |= {"geco_constraint": self.geco.ema.clone(), "geco_zeta": self.geco.zeta.clone()}
         return scalars
@@ -182,57 +179,80 @@ class EfficientMORL(Model):
     # ---- Algorithm 1 ------------------------------------------------------------------------------------------
 
     def _infer(
-        self, images: Tensor, I: int, beta: Tensor, reference_batch: int, generator: torch.Generator, decode: Decode
-    ) -> Iterator[InferenceStep]:
-        """Yield the posterior after i = 0 ... I refinement steps, differentiable in the weights."""
-        stage_1 = self._stage_1(images, generator)
-        yield from self._stage_2(stage_1, I, beta, reference_batch, generator, decode)
+        self,
+        images: Tensor,
+        I: int,
+        beta: Tensor,
+        reference_batch: int,
+        generator: torch.Generator,
+        w: list[float] | None = None,
+    ) -> Iterator[Refined]:
+        """Algorithm 1: yield the posterior after i = 0 ... I refinement steps.
 
-    def _stage_1(self, images: Tensor, generator: torch.Generator, learning: bool = True) -> BottomUp:
-        with torch.set_grad_enabled(learning):
-            features = self.encoder(2 * images - 1)  # lines 2-3
-        return self._bottom_up_inference(features, generator, learning)  # lines 4-18
-
-    def _stage_2(
-        self, stage_1: BottomUp, I: int, beta: Tensor, reference_batch: int, generator: torch.Generator, decode: Decode
-    ) -> Iterator[InferenceStep]:
-        """Refinement of the top layer's posterior (lines 19-27)."""
-        lam, z, kl, hidden = stage_1.lam, stage_1.z, stage_1.kl, None
-        gradient_lam, norm = None, None
-        for i in range(I + 1):
-            if i > 0:
-                delta, hidden = self.refinement(lam, gradient_lam, hidden)
-                lam = lam + delta  # line 23
-                mean, std = self._gaussian(lam)
-                z = sample(mean, std, generator)  # line 24
-                kl = kl_divergence(mean, std, *(stage_1.refinement_prior or (None, None)))  # line 26
-                norm = delta.detach().norm(dim=-1).mean()
-            nll, gradient_z = decode(z, i)  # line 25
-            yield InferenceStep(i, lam, z, nll, kl, gradient_z, norm)
-            if i < I:
-                negative_elbo = (kl + beta * (z * gradient_z).sum((1, 2))).sum() / reference_batch
-                gradient_lam = torch.autograd.grad(negative_elbo, lam, retain_graph=True)[0]  # line 22, stop_grad
-
-    def _bottom_up_inference(self, features: Tensor, generator: torch.Generator, learning: bool = True) -> BottomUp:
-        """Stage 1: attention assigns pixels to slots over L layers; features (B, N, C).
-
-        At test time (not `learning`) λ^L alone is differentiated, for line 22, so no graph before it is kept.
+        L^(L,i) = KL + β NLL; in line 22 it is summed over images and divided by `reference_batch`. In training, `w`
+        are the weights of the L^(L,i): each decode adds the gradients of its w_i β NLL, averaged over images, to the
+        decoder's parameters, and the other parameters get theirs from a backward pass through what is yielded. At test
+        time (None) line 22 alone differentiates.
         """
-        with torch.set_grad_enabled(learning):
-            keys, values = self.bottom_up.keys_and_values(features)
-            lam = self.initial_posterior.expand(features.shape[0], self.settings.K, -1)  # line 6
-            lams, zs, attentions = [], [], []
-            for _ in range(self.settings.L):
-                zs.append(sample(*self._gaussian(lam), generator))  # lines 5 and 16
-                lam, attention = self.bottom_up(lam, zs[-1], keys, values)  # lines 8-15
-                lams.append(lam)
-                attentions.append(attention)
-        if not learning:
-            lam.requires_grad_()
-        z = sample(*self._gaussian(lam), generator)
-        kl, refinement_prior = self._hierarchical_kl([self._gaussian(lam) for lam in lams], z, generator)
-        layers = [Layer(*layer) for layer in zip(lams, [*zs, z][1:], attentions, strict=True)]  # without z^0
-        return BottomUp(layers, lam, z, kl, refinement_prior)
+        training, B = w is not None, images.shape[0]
+
+        def decode(z: Tensor, i: int) -> tuple[Tensor, Decoded]:
+            share = None if w is None else w[i] * beta / B
+            return self._decode(images, z, share, differentiate=training or i < I)
+
+        with torch.set_grad_enabled(training):
+            x = self.encoder(2 * images - 1)  # lines 2-3: (B, N, C)
+            keys, values = self.bottom_up.keys_and_values(x)  # (B, N, D)
+
+        # Stage 1: bottom-up inference
+        lam = self.initial_posterior.expand(B, self.settings.K, -1)  # line 6: λ^0, (B, K, 2D)
+        z = sample(*self._gaussian(lam), generator)  # line 5: z^0, (B, K, D)
+        layers: list[Layer] = []
+        for _ in range(self.settings.L):  # line 7
+            with torch.set_grad_enabled(training):
+                lam, attention = self.bottom_up(lam, z, keys, values)  # lines 8-15: λ^l; α (B, K, N)
+            lam.requires_grad_()  # for line 22, at test time, too
+            z = sample(*self._gaussian(lam), generator)  # line 16: z^l
+            layers.append(Layer(lam, z, attention))
+        del x, keys, values  # image-sized, and the decoder needs room
+        kl, prior = self._hierarchical_kl([self._gaussian(layer.lam) for layer in layers], z, generator)
+        kl_top = kl_divergence(self._gaussian(lam), prior)
+        q = Refined(0, lam, z, kl, kl_top, *decode(z, 0), layers)  # line 18: L^(L,0); line 20: λ^(L,0)
+        yield q
+
+        # Stage 2: iterative refinement
+        hidden = None
+        for i in range(1, I + 1):  # line 21
+            loss = (q.kl + beta * q.nll).sum() / reference_batch
+            (gradient,) = torch.autograd.grad(loss, q.lam, retain_graph=True)  # line 22: (B, K, 2D), a constant
+            delta, hidden = self.refinement(q.lam, gradient, hidden)  # LN of line 22, f of line 23
+            lam = q.lam + delta  # line 23: λ^(L,i)
+            posterior = self._gaussian(lam)
+            z = sample(*posterior, generator)  # line 24: z^(L,i)
+            kl = kl_divergence(posterior, prior)
+            q = Refined(i, lam, z, kl, kl, *decode(z, i), layers, delta)  # lines 25-26: L^(L,i)
+            yield q  # line 28: the last
+
+    def _decode(self, images: Tensor, z: Tensor, share: Tensor | None, differentiate: bool) -> tuple[Tensor, Decoded]:
+        """The NLL (B,) of z (B, K, D) and what z decodes to; no activations of the decoder are kept.
+
+        If it is to `differentiate`, the NLL carries its gradient in z, and in training the gradients of `share` times
+        its sum over images are added to the decoder's parameters.
+        """
+        leaf = z.detach().requires_grad_()
+        with torch.set_grad_enabled(differentiate):
+            decoded = Decoded(*self.decoder(leaf))
+            nll = self._nll(images, decoded)
+        if not differentiate:
+            return nll, decoded
+        if share is None:
+            (g,) = torch.autograd.grad(nll.sum(), leaf)
+        else:
+            (share * nll.sum()).backward()
+            assert leaf.grad is not None
+            g = leaf.grad / share
+        zero = ((z - z.detach()) * g).sum((1, 2))  # whose gradient in z is g
+        return nll.detach() + zero, Decoded(*(part.detach() for part in decoded))
 
     def _hierarchical_kl(
         self, posteriors: list[Gaussian], z: Tensor, generator: torch.Generator
@@ -244,13 +264,14 @@ class EfficientMORL(Model):
         """
         order = posteriors if self.settings.prior == "bottom_up" else posteriors[::-1]
         kl, prior, previous = z.new_zeros(z.shape[0]), None, None
-        for mean, std in order:
+        for q in order:
             if previous is not None:
                 prior = self.prior(sample(*previous, generator))
-            kl = kl + kl_divergence(mean, std, *(prior or (None, None)))
-            previous = (mean, std)
-        # reversed++ (Figure 12c): the last prior of the loop, p(z^1 | z^2); the others refine against N(0, I)
-        return kl, prior if self.settings.prior == "reversed++" else None
+            kl = kl + kl_divergence(q, prior)
+            previous = q
+        # that of the loop's last layer: p(z^1 | z^2) (Figure 12c) or, in the paper alone, p(z^L | z^{L-1}) (Figure 12a)
+        in_the_paper = self.settings.prior == "bottom_up" and self.settings.refinement_prior == "paper"
+        return kl, prior if self.settings.prior == "reversed++" or in_the_paper else None
 
     # ---- Test time --------------------------------------------------------------------------------------------
 
@@ -263,7 +284,8 @@ class EfficientMORL(Model):
         self, images: Tensor, inference: EmorlInference, generator: torch.Generator
     ) -> Iterator[Decomposition]:
         """The decomposition after i = 0 ... I refinement steps."""
-        yield from self._refined(images, self._stage_1(images, generator, learning=False), inference, generator)
+        for q in self._infer_at_test_time(images, inference, generator):
+            yield self._decomposition(q, q.decoded, {"nll": q.nll, "kl": q.kl, "kl_top": q.kl_top})
 
     @torch.enable_grad()
     def layers(self, images: Tensor, inference: EmorlInference, generator: torch.Generator) -> Iterator[Decomposition]:
@@ -272,58 +294,46 @@ class EfficientMORL(Model):
         Those of the layers have attention, and the scalar `kl_from_initial`: KL(q(z^l | x, z^{l-1}) ‖ q(z^0)) in nats,
         about 0 where a layer has not moved from the initial posterior (App. D).
         """
-        stage_1 = self._stage_1(images, generator, learning=False)
-        for layer in stage_1.layers:
+        *_, q = self._infer_at_test_time(images, inference, generator)
+        for layer in q.layers:
             with torch.no_grad():
-                kl = kl_divergence(*self._gaussian(layer.lam), *self._gaussian(self.initial_posterior))
-                decoded = self.decoder(layer.z)
+                kl = kl_divergence(self._gaussian(layer.lam), self._gaussian(self.initial_posterior))
+                decoded = Decoded(*self.decoder(layer.z))
             attention = layer.attention.unflatten(-1, images.shape[2:])
-            yield self._decomposition(decoded, layer.lam, layer.z, {"kl_from_initial": kl}, attention)
-        *_, refined = self._refined(images, stage_1, inference, generator)
-        yield refined
+            yield self._decomposition(layer, decoded, {"kl_from_initial": kl}, attention)
+        yield self._decomposition(q, q.decoded, {"nll": q.nll, "kl": q.kl, "kl_top": q.kl_top})
 
-    def _refined(
-        self, images: Tensor, stage_1: BottomUp, inference: EmorlInference, generator: torch.Generator
-    ) -> Iterator[Decomposition]:
-        I = inference.refinement_steps
-        beta = self.geco.weight(torch.iinfo(torch.int64).max)
-        decoded: tuple[Tensor, Tensor]
-
-        def decode(z: Tensor, i: int) -> tuple[Tensor, Tensor]:
-            nonlocal decoded
-            z = z.detach().requires_grad_()
-            with torch.set_grad_enabled(i < I):  # nothing follows the last that would be refined
-                decoded = self.decoder(z)
-                nll = self._nll(images, *decoded)
-            gradient = torch.autograd.grad(nll.sum(), z)[0] if i < I else torch.zeros_like(z)
-            return nll.detach(), gradient
-
-        for q in self._stage_2(stage_1, I, beta, inference.reference_batch, generator, decode):
-            yield self._decomposition(decoded, q.lam, q.z, {"nll": q.nll, "kl": q.kl.detach()})
+    def _infer_at_test_time(
+        self, images: Tensor, inference: EmorlInference, generator: torch.Generator
+    ) -> Iterator[Refined]:
+        beta = self.geco.weight_after_training()
+        return self._infer(images, inference.refinement_steps, beta, inference.reference_batch, generator)
 
     def _decomposition(
-        self,
-        decoded: tuple[Tensor, Tensor],
-        lam: Tensor,
-        z: Tensor,
-        scalars: dict[str, Tensor],
-        attention: Tensor | None = None,
+        self, q: Layer | Refined, decoded: Decoded, scalars: dict[str, Tensor], attention: Tensor | None = None
     ) -> Decomposition:
-        colours, logits = (part.detach() for part in decoded)
-        masks, (mean, _) = logits.softmax(1), self._gaussian(lam.detach())
-        reconstruction = (masks * colours).sum(1)
-        return Decomposition(masks[:, :, 0], colours, z.detach(), reconstruction, scalars, mean, attention)
+        mean, _ = self._gaussian(q.lam.detach())
+        masks = decoded.logits.softmax(1)
+        return Decomposition(
+            masks=masks[:, :, 0],
+            reconstructions=decoded.reconstructions,
+            latents=q.z.detach(),
+            reconstruction=(masks * decoded.reconstructions).sum(1),
+            scalars={name: value.detach() for name, value in scalars.items()},
+            means=mean,
+            attention=attention,
+        )
 
     @torch.no_grad()
     def decode(self, latents: Tensor) -> tuple[Tensor, Tensor]:
-        colours, logits = self.decoder(latents)
-        return colours, logits.softmax(1)[:, :, 0]
+        reconstructions, logits = self.decoder(latents)
+        return reconstructions, logits.softmax(1)[:, :, 0]
 
     # ---- Small things -----------------------------------------------------------------------------------------
 
-    def _nll(self, images: Tensor, colours: Tensor, logits: Tensor) -> Tensor:
+    def _nll(self, images: Tensor, decoded: Decoded) -> Tensor:
         likelihood = gaussian_nll if self.settings.likelihood == "gaussian" else mixture_nll
-        return likelihood(images, colours, logits.log_softmax(1), self.settings.sigma)
+        return likelihood(images, decoded.reconstructions, decoded.logits.log_softmax(1), self.settings.sigma)
 
     @staticmethod
     def _gaussian(lam: Tensor) -> Gaussian:
@@ -336,7 +346,7 @@ class EfficientMORL(Model):
         xavier += [self.bottom_up.key, self.bottom_up.query, self.bottom_up.value]
         xavier += [self.bottom_up.mlp_mean, self.bottom_up.mlp_s]
         xavier += [self.refinement.mlp, self.refinement.delta_mean, self.refinement.delta_s]
-        if self.settings.gru == "single":
+        if isinstance(self.bottom_up.gru, SingleGRUCell):
             xavier.append(self.bottom_up.gru.project)
         for part in xavier:
             for module in part.modules():
@@ -419,6 +429,11 @@ class RefinementNetwork(nn.Module):
         hidden = self.gru(encoded.flatten(0, 1), hidden)
         slots = hidden.unflatten(0, lam.shape[:2])
         return torch.cat((self.delta_mean(slots), self.delta_s(slots)), -1), hidden
+
+
+def refinement_steps(step: int, curriculum: dict[int, int]) -> int:
+    """I at this training step: the value of the last entry whose start is not after `step` (paper section 4.1)."""
+    return curriculum[max(start for start in curriculum if start <= step)]
 
 
 def loss_weights(I: int, form: str) -> list[float]:

@@ -3,8 +3,8 @@
     q(z^m, z^c | x) = Π_k q(z^m_k | x, z^m_{1:k-1}) q(z^c_k | x, m_k)
     p(z^m, z^c)     = Π_k p(z^m_k | z^m_{1:k-1}) p(z^c_k | z^m_k)
 
-The masks m come from z^m by stick-breaking, the colours from z^c. The training step and GECO are in `parts/genesis.py`.
-Shapes: B images, K slots.
+The masks m come from z^m by stick-breaking, the reconstructions from z^c. The training step and GECO are in
+`parts/genesis.py`. Shapes: B images, K slots.
 """
 
 import torch
@@ -16,6 +16,7 @@ from emorl.models.parts.autoregressive import (
     AutoregressivePosterior,
     AutoregressivePrior,
     monte_carlo_kl,
+    posterior_gaussian,
     prior_gaussian,
 )
 from emorl.models.parts.components import ComponentDecoder, ComponentEncoder
@@ -36,7 +37,7 @@ class GenesisSettings(GenesisFamilySettings):
 
 
 @register("genesis")
-class Genesis(GenesisFamily):
+class Genesis(GenesisFamily[GenesisSettings]):
     title = "GENESIS"
     Settings = GenesisSettings
     compiled = ("encoder", "mask_decoder", "component_posterior", "component_decoder")
@@ -48,27 +49,29 @@ class Genesis(GenesisFamily):
         self.mask_posterior = AutoregressivePosterior(s.features, s.mask_latent)
         self.mask_prior = AutoregressivePrior(s.mask_latent, hidden)
         self.mask_decoder = MaskDecoder(image_size, s.mask_latent, s.gated_channels, dtype)
+        c = s.component_channels
         self.component_posterior = ComponentEncoder(
-            image_size, s.component_channels, s.component_hidden, s.component_latent, dtype
+            image_size, (c, c, 2 * c, 2 * c), s.component_hidden, s.component_latent, nn.ELU, dtype
         )
         layers = [nn.Linear(s.mask_latent, hidden), nn.ELU(), nn.Linear(hidden, hidden), nn.ELU()]
         self.component_prior = nn.Sequential(*layers, nn.Linear(hidden, 2 * s.component_latent))
-        self.component_decoder = ComponentDecoder(image_size, s.component_latent, s.component_channels, dtype)
+        self.component_decoder = ComponentDecoder(image_size, s.component_latent, c, 3, nn.ELU, dtype)
 
     def _infer(self, images: Tensor, generator: torch.Generator) -> Scene:
         z_m, q_m = self.mask_posterior(self.encoder(images), self.settings.K, generator)
         log_masks = self.mask_decoder(z_m)
-        q_c = self.component_posterior(images, log_masks)
+        parts = torch.cat((log_masks, images[:, None].expand(-1, self.settings.K, -1, -1, -1)), 2)  # (B, K, 4, H, W)
+        q_c = posterior_gaussian(self.component_posterior(parts))
         z_c = sample(*q_c, generator)
         kl = {
             "mask": monte_carlo_kl(z_m, q_m, self.mask_prior(z_m)),
             "component": monte_carlo_kl(z_c, q_c, prior_gaussian(self.component_prior(z_m))),
         }
-        return Scene(torch.cat((z_m, z_c), -1), log_masks, self.component_decoder(z_c), kl)
+        return Scene(torch.cat((z_m, z_c), -1), log_masks, self.component_decoder(z_c).sigmoid(), kl)
 
     @torch.no_grad()
     def decode(self, latents: Tensor) -> tuple[Tensor, Tensor]:
-        """Latents (z^m, z^c) -> colours and masks; a slot's z^m changes the masks of all slots after it, too."""
+        """Latents (z^m, z^c) -> reconstructions and masks; a slot's z^m changes the masks of all slots after it."""
         z_m, z_c = latents.split((self.settings.mask_latent, self.settings.component_latent), -1)
         with running_statistics(self):
-            return self.component_decoder(z_c), self.mask_decoder(z_m).exp()[:, :, 0]
+            return self.component_decoder(z_c).sigmoid(), self.mask_decoder(z_m).exp()[:, :, 0]

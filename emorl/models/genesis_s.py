@@ -1,15 +1,15 @@
-"""GENESIS-S (Engelcke et al., ICLR 2020): GENESIS with a single latent z per slot for its mask and its colours.
+"""GENESIS-S (Engelcke et al., ICLR 2020): GENESIS with a single latent z per slot for its mask and its reconstructions.
 
     q(z | x) = Π_k q(z_k | x, z_{1:k-1})
     p(z)     = Π_k p(z_k | z_{1:k-1})
 
-Masks by stick-breaking and colours are both decoded from z. The training step and GECO are in `parts/genesis.py`.
-Shapes: B images, K slots.
+Masks by stick-breaking and reconstructions are both decoded from z. The training step and GECO are in
+`parts/genesis.py`. Shapes: B images, K slots.
 """
 
 import torch
 from pydantic import Field
-from torch import Tensor
+from torch import Tensor, nn
 
 from emorl.models import register
 from emorl.models.parts.autoregressive import AutoregressivePosterior, AutoregressivePrior, monte_carlo_kl
@@ -22,11 +22,11 @@ class GenesisSSettings(GenesisFamilySettings):
     D: int = Field(ge=1)
     """Size of a slot's latent."""
     component_channels: int = Field(ge=1)
-    """Channels of the colours' decoder."""
+    """Channels of the reconstructions' decoder."""
 
 
 @register("genesis_s")
-class GenesisS(GenesisFamily):
+class GenesisS(GenesisFamily[GenesisSSettings]):
     title = "GENESIS-S"
     Settings = GenesisSSettings
     compiled = ("encoder", "mask_decoder", "colour_decoder")
@@ -38,15 +38,15 @@ class GenesisS(GenesisFamily):
         self.posterior = AutoregressivePosterior(s.features, s.D)
         self.prior = AutoregressivePrior(s.D, s.prior_hidden)
         self.mask_decoder = MaskDecoder(image_size, s.D, s.gated_channels, dtype)
-        self.colour_decoder = ComponentDecoder(image_size, s.D, s.component_channels, dtype)
+        self.colour_decoder = ComponentDecoder(image_size, s.D, s.component_channels, 3, nn.ELU, dtype)
 
     def _infer(self, images: Tensor, generator: torch.Generator) -> Scene:
         z, q = self.posterior(self.encoder(images), self.settings.K, generator)
         kl = {"slots": monte_carlo_kl(z, q, self.prior(z))}
-        return Scene(z, self.mask_decoder(z), self.colour_decoder(z), kl)
+        return Scene(z, self.mask_decoder(z), self.colour_decoder(z).sigmoid(), kl)
 
     @torch.no_grad()
     def decode(self, latents: Tensor) -> tuple[Tensor, Tensor]:
-        """Latents -> colours and masks; a slot's latent changes the masks of all slots after it, too."""
+        """Latents -> reconstructions and masks; a slot's latent changes the masks of all slots after it, too."""
         with running_statistics(self):
-            return self.colour_decoder(latents), self.mask_decoder(latents).exp()[:, :, 0]
+            return self.colour_decoder(latents).sigmoid(), self.mask_decoder(latents).exp()[:, :, 0]

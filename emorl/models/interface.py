@@ -3,22 +3,25 @@
 from abc import ABC, abstractmethod
 from collections.abc import Hashable, Iterator
 from dataclasses import dataclass, field
-from typing import ClassVar
+from typing import ClassVar, Generic, TypeVar
 
 import torch
 from torch import Tensor, nn
 
-from emorl.errors import UserError
-from emorl.settings import Settings
+from emorl.runtime.errors import UserError
+from emorl.runtime.settings import Settings as SettingsBase
+
+ModelSettings = TypeVar("ModelSettings", bound=SettingsBase)
+InferenceSettings = TypeVar("InferenceSettings", bound=SettingsBase)
 
 
 @dataclass(frozen=True)
 class Decomposition:
-    """A batch of images taken apart into K slots. All tensors are float32 without gradient."""
+    """A batch of images taken apart into K slots. All tensors have the parameters' dtype, without gradient."""
 
     masks: Tensor
     """(B, K, H, W), in [0, 1], summing to one over K."""
-    colours: Tensor
+    reconstructions: Tensor
     """(B, K, 3, H, W), in [0, 1]."""
     latents: Tensor
     """(B, K, D)."""
@@ -32,21 +35,23 @@ class Decomposition:
     """(B, K, H, W), summing to one over K: which slot looked at a pixel, of a model that can show it."""
 
 
-class Model(nn.Module, ABC):
+class Model(nn.Module, ABC, Generic[ModelSettings, InferenceSettings]):
     """A system of the paper. Subclasses name their typed settings and are registered by `emorl.models.register`."""
 
     title: ClassVar[str]
     """Name in tables and figures."""
-    Settings: ClassVar[type[Settings]]
+    Settings: ClassVar[type[SettingsBase]]
     """What defines the model and its objective; part of a run's identity."""
-    Inference: ClassVar[type[Settings]]
+    Inference: ClassVar[type[SettingsBase]]
     """What `decompose` may be told at test time; not part of a run's identity."""
     compiled: ClassVar[tuple[str, ...]]
     """The convolutional submodules, which are worth compiling."""
 
-    def __init__(self, settings: Settings, image_size: int, dtype: torch.dtype = torch.float32) -> None:
-        """`dtype` is the precision of the convolutional parts; all else is float32."""
+    def __init__(self, settings: ModelSettings, image_size: int, dtype: torch.dtype = torch.float32) -> None:
+        """`dtype` is the precision of the convolutional parts; all else is computed in that of the parameters, float32
+        or, after `.double()`, float64."""
         super().__init__()
+        self.settings = settings
 
     @abstractmethod
     def accumulate_gradients(self, images: Tensor, step: int, generator: torch.Generator) -> dict[str, Tensor]:
@@ -57,25 +62,29 @@ class Model(nn.Module, ABC):
         """
 
     @abstractmethod
-    def decompose(self, images: Tensor, inference: Settings, generator: torch.Generator) -> Decomposition:
+    def decompose(self, images: Tensor, inference: InferenceSettings, generator: torch.Generator) -> Decomposition:
         """Infer slots for images (B, 3, H, W) in [0, 1]."""
 
     @abstractmethod
     def decode(self, latents: Tensor) -> tuple[Tensor, Tensor]:
-        """latents (B, K, D) -> colours (B, K, 3, H, W) and masks (B, K, H, W) summing to one over K."""
+        """latents (B, K, D) -> reconstructions (B, K, 3, H, W) and masks (B, K, H, W) summing to one over K."""
 
-    def refinements(self, images: Tensor, inference: Settings, generator: torch.Generator) -> Iterator[Decomposition]:
+    def refinements(
+        self, images: Tensor, inference: InferenceSettings, generator: torch.Generator
+    ) -> Iterator[Decomposition]:
         """The decomposition after 0, 1, ... refinement steps. Raises UserError: few models have any to show."""
         raise UserError(
             f"{self.title} does not give its decomposition after each refinement step, as EfficientMORL does"
         )
 
-    def layers(self, images: Tensor, inference: Settings, generator: torch.Generator) -> Iterator[Decomposition]:
+    def layers(
+        self, images: Tensor, inference: InferenceSettings, generator: torch.Generator
+    ) -> Iterator[Decomposition]:
         """The decomposition by each layer's latents, then the final one. Raises UserError: few models have layers."""
         raise UserError(f"{self.title} has no layers of latents to decompose an image by, as EfficientMORL has")
 
     @classmethod
-    def check(cls, settings: Settings, image_size: int) -> list[str]:
+    def check(cls, settings: ModelSettings, image_size: int) -> list[str]:
         """Sentences about settings that are allowed but surprising. Raises ValueError for an impossible combination."""
         return []
 

@@ -3,11 +3,12 @@
 Symbols are that paper's: λ = (μ, s) with s before the softplus, z, T refinement steps. "Reference" is that paper's
 released code. Shapes: B images, K slots, D latent dimensions, H x W pixels.
 
-Gradients and memory. A refinement step sees the gradients of the last loss as constants, but colours, mask logits,
-masks and p(k | x) carry the gradient of later losses back into the decode they came from. So, unlike EfficientMORL's,
-a decode is not done with once its own likelihood is differentiated. Still its activations are not kept: it is
-differentiated at once for the inputs of the refinement, its activations are freed, and the backward pass, where the
-gradients of all losses meet, decodes once more. The last decode has no later loss and is done only once.
+Gradients and memory. A refinement step sees the gradients of the last loss as constants, but reconstructions, mask
+logits, masks and p(k | x) carry the gradient of later losses back into the decode they came from. So, unlike
+EfficientMORL's, a decode is not done with once its own likelihood is differentiated. Still its activations are not
+kept: it is differentiated at once for the inputs of the refinement, its activations are freed, and the backward pass,
+where the gradients of all losses meet, decodes once more. The last decode has no later loss and is done only once.
+With `activations: kept` all decodes stay in memory until the backward pass, as in the public implementations.
 """
 
 from collections.abc import Iterator
@@ -23,16 +24,18 @@ from torch.nn import functional as F
 
 from emorl.models import Decomposition, Model, register
 from emorl.models.parts.decoders import BroadcastConvolution
-from emorl.models.parts.latents import kl_divergence, standard_deviation, standard_normal
-from emorl.models.parts.precision import convolution_precision
-from emorl.models.parts.recomputation import recomputed
-from emorl.models.parts.spatial_mixture import (
+from emorl.models.parts.latents import Gaussian, kl_divergence, standard_deviation, standard_normal
+from emorl.models.parts.likelihoods import (
     component_log_density,
     component_posterior,
     leave_one_out_log_likelihood,
-    pixel_log_likelihood,
+    mixture_log_likelihood,
 )
-from emorl.settings import Settings
+from emorl.models.parts.memory_format import as_channels_last, channels_last
+from emorl.models.parts.position import linear_coordinates
+from emorl.models.parts.precision import convolution_precision
+from emorl.models.parts.recomputation import recomputed
+from emorl.runtime.settings import Settings, added
 
 State = tuple[Tensor, Tensor] | None  # the LSTM's hidden and cell state, each (B*K, units)
 
@@ -47,7 +50,7 @@ class IodineSettings(Settings):
     mixture: Literal["joint", "per_channel"]
     """Whether the three channels of a pixel share one mixture (reference) or each mixes on its own."""
     sigma: float = Field(gt=0)
-    """Standard deviation of the likelihood, for colours in [0, 1]."""
+    """Standard deviation of the likelihood, for reconstructions in [0, 1]."""
     decoder_layers: int = Field(ge=1)
     """Hidden convolutions of the decoder."""
     decoder_channels: int = Field(ge=1)
@@ -70,6 +73,8 @@ class IodineSettings(Settings):
     """Units of the LSTM, or null for none."""
     reference_batch: int = Field(ge=1)
     """The refinement's gradients are those of the loss averaged over this many images, whatever the batch size."""
+    activations: Literal["recomputed", "kept"] = added("recomputed")
+    """Of the decodes before the last: computed again in the backward pass, or kept until then."""
 
 
 class IodineInference(Settings):
@@ -80,7 +85,7 @@ class IodineInference(Settings):
 class Decoded(NamedTuple):
     """What z decodes to."""
 
-    colours: Tensor
+    reconstructions: Tensor
     """(B, K, 3, H, W), unbounded."""
     logits: Tensor
     """(B, K, 1, H, W), of the masks."""
@@ -104,7 +109,7 @@ class InferenceStep:
 
 
 @register("iodine")
-class Iodine(Model):
+class Iodine(Model[IodineSettings, IodineInference]):
     title = "IODINE"
     Settings = IodineSettings
     Inference = IodineInference
@@ -112,7 +117,6 @@ class Iodine(Model):
 
     def __init__(self, settings: IodineSettings, image_size: int, dtype: torch.dtype = torch.float32) -> None:
         super().__init__(settings, image_size, dtype)
-        self.settings = settings
         self.initial_posterior = nn.Parameter(torch.empty(2 * settings.D))  # λ at i = 0
         self.inputs = RefinementInputs(settings, image_size)
         self.refinement = RefinementNetwork(settings, self.inputs.channels, image_size, dtype)
@@ -122,7 +126,8 @@ class Iodine(Model):
     # ---- Training ---------------------------------------------------------------------------------------------
 
     def accumulate_gradients(self, images: Tensor, step: int, generator: torch.Generator) -> dict[str, Tensor]:
-        T, loss, scalars = self.settings.T, 0.0, {}
+        T, loss = self.settings.T, images.new_zeros(())
+        scalars: dict[str, Tensor] = {}
         for q in self._infer(images, T, generator):
             nll, kl = q.decoded.nll.mean(), q.kl.mean()
             loss = loss + q.i / T * (nll + kl)
@@ -142,13 +147,13 @@ class Iodine(Model):
             mean, std = self._gaussian(lam)
             noise = standard_normal(mean, generator)
             z = mean + std * noise
-            kl = kl_divergence(mean, std, None, None)
+            kl = kl_divergence((mean, std))
             if i == T:
                 yield InferenceStep(i, z, kl, self._decode(z, images), norm)
                 return
             decoded, (d_colours, d_logits, d_z) = self._decode_and_differentiate(z, images)
             yield InferenceStep(i, z, kl, decoded, norm)
-            log_density = self._log_density(images, decoded.colours)
+            log_density = self._log_density(images, decoded.reconstructions)
             spatial = self.inputs.spatial(images, decoded, log_density, d_colours, d_logits)
             flat = self.inputs.flat(lam, self._differentiate_in_lambda(lam, noise, d_z))
             delta, state = self.refinement(spatial, flat, state)
@@ -156,16 +161,21 @@ class Iodine(Model):
             norm = delta.detach().norm(dim=-1).mean()
 
     def _decode(self, z: Tensor, images: Tensor) -> Decoded:
-        colours, logits = self.decoder(z)
-        return Decoded(colours, logits, pixel_log_likelihood(self._log_density(images, colours), logits))
+        reconstructions, logits = self.decoder(z)
+        log_density = self._log_density(images, reconstructions)
+        log_likelihood = mixture_log_likelihood(log_density, logits.log_softmax(1)).sum(1, keepdim=True)
+        return Decoded(reconstructions, logits, log_likelihood)
 
     def _decode_and_differentiate(self, z: Tensor, images: Tensor) -> tuple[Decoded, tuple[Tensor, ...]]:
-        """The decode, and the gradients of its NLL in colours, mask logits and z, without keeping its activations."""
-        z_alone = z.detach().requires_grad_()
+        """The decode, and the gradients of its NLL in reconstructions, mask logits and z."""
+        kept = self.settings.activations == "kept" and z.requires_grad
+        leaf = z if kept else z.detach().requires_grad_()
         with torch.enable_grad():
-            decoded = self._decode(z_alone, images)
+            decoded = self._decode(leaf, images)
             nll = decoded.nll.sum() / self.settings.reference_batch
-        gradients = torch.autograd.grad(nll, (decoded.colours, decoded.logits, z_alone))
+        gradients = torch.autograd.grad(nll, (decoded.reconstructions, decoded.logits, leaf), retain_graph=kept)
+        if kept:
+            return decoded, gradients
         return Decoded(*recomputed(partial(self._decode, images=images), z, decoded)), gradients
 
     def _differentiate_in_lambda(self, lam: Tensor, noise: Tensor, d_z: Tensor) -> Tensor:
@@ -173,7 +183,7 @@ class Iodine(Model):
         lam = lam.detach().requires_grad_()
         with torch.enable_grad():
             mean, std = self._gaussian(lam)
-            kl = kl_divergence(mean, std, None, None).sum() / self.settings.reference_batch
+            kl = kl_divergence((mean, std)).sum() / self.settings.reference_batch
             return torch.autograd.grad(kl + ((mean + std * noise) * d_z).sum(), lam)[0]
 
     # ---- Test time --------------------------------------------------------------------------------------------
@@ -181,9 +191,9 @@ class Iodine(Model):
     @torch.no_grad()
     def decompose(self, images: Tensor, inference: IodineInference, generator: torch.Generator) -> Decomposition:
         *_, q = self._infer(images, inference.refinement_steps, generator)
-        colours, masks = _picture(q.decoded.colours, q.decoded.logits)
-        reconstruction = (masks[:, :, None] * colours).sum(1)
-        return Decomposition(masks, colours, q.z, reconstruction, {"nll": q.decoded.nll, "kl": q.kl})
+        reconstructions, masks = _picture(q.decoded.reconstructions, q.decoded.logits)
+        reconstruction = (masks[:, :, None] * reconstructions).sum(1)
+        return Decomposition(masks, reconstructions, q.z, reconstruction, {"nll": q.decoded.nll, "kl": q.kl})
 
     @torch.no_grad()
     def decode(self, latents: Tensor) -> tuple[Tensor, Tensor]:
@@ -191,11 +201,11 @@ class Iodine(Model):
 
     # ---- Small things -----------------------------------------------------------------------------------------
 
-    def _log_density(self, images: Tensor, colours: Tensor) -> Tensor:
-        return component_log_density(images, colours, self.settings.sigma, self.settings.mixture == "joint")
+    def _log_density(self, images: Tensor, reconstructions: Tensor) -> Tensor:
+        return component_log_density(images, reconstructions, self.settings.sigma, self.settings.mixture == "joint")
 
     @staticmethod
-    def _gaussian(lam: Tensor) -> tuple[Tensor, Tensor]:
+    def _gaussian(lam: Tensor) -> Gaussian:
         mean, s = lam.chunk(2, -1)
         return mean, standard_deviation(s)
 
@@ -204,7 +214,8 @@ class Iodine(Model):
         for module in self.modules():
             if isinstance(module, nn.Linear | nn.Conv2d):
                 _truncated_normal(module.weight, inputs=module.weight[0].numel())
-                nn.init.zeros_(module.bias)
+                if module.bias is not None:
+                    nn.init.zeros_(module.bias)
             elif isinstance(module, nn.LSTMCell):
                 for weight in (module.weight_ih, module.weight_hh):
                     _truncated_normal(weight, inputs=module.input_size + module.hidden_size)
@@ -231,6 +242,8 @@ class RefinementInputs(nn.Module):
     Gradients, log-likelihood and leave-one-out likelihood are constants that trainable layer norms bring to scale.
     """
 
+    constant: Tensor
+
     def __init__(self, settings: IodineSettings, image_size: int) -> None:
         super().__init__()
         self.norm_d_colours = nn.GroupNorm(1, 3)  # one group: a layer norm over channels and pixels together
@@ -248,14 +261,14 @@ class RefinementInputs(nn.Module):
         self, images: Tensor, decoded: Decoded, log_density: Tensor, d_colours: Tensor, d_logits: Tensor
     ) -> Tensor:
         """(B*K, channels, H, W)."""
-        colours, logits = decoded.colours, decoded.logits
+        reconstructions, logits = decoded.reconstructions, decoded.logits
         log_likelihood = decoded.log_likelihood.detach()
         with torch.no_grad():
             leave_one_out = log_likelihood[:, None] - leave_one_out_log_likelihood(log_density, logits)
         per_image = torch.cat((images, self.norm_log_likelihood(log_likelihood)), 1)
         inputs = (
             per_image[:, None].expand(-1, logits.shape[1], -1, -1, -1),
-            colours,
+            reconstructions,
             logits,
             logits.softmax(1),
             component_posterior(log_density),
@@ -287,13 +300,13 @@ class RefinementNetwork(nn.Module):
             layers += [nn.Conv2d(inputs, channels, kernel, stride, padding=kernel // 2), nn.ELU(inplace=True)]
             inputs = channels
         layers.append(nn.AdaptiveAvgPool2d(1) if pooled else nn.AvgPool2d(4))
-        self.convolutions = nn.Sequential(*layers).to(memory_format=torch.channels_last)
+        self.convolutions = channels_last(layers)
         layers = []
         for size, next_size in pairwise((channels * cells, *mlp)):
             layers += [nn.Linear(size, next_size), nn.ELU()]
         self.mlp = nn.Sequential(*(layers[:-1] if pooled else layers))
         size = mlp[-1] + 4 * settings.D + 1
-        self.join = nn.Identity()
+        self.join: nn.Module = nn.Identity()
         if not pooled:
             self.join = nn.Sequential(nn.Linear(size, mlp[-1]), nn.ELU())
             size = mlp[-1]
@@ -304,8 +317,8 @@ class RefinementNetwork(nn.Module):
     def forward(self, spatial: Tensor, flat: Tensor, state: State) -> tuple[Tensor, State]:
         """spatial (B*K, C, H, W), flat (B*K, 4D + 1) -> δλ (B, K, 2D) and the next state."""
         with convolution_precision(spatial.device, self.dtype):
-            features = self.convolutions(spatial.contiguous(memory_format=torch.channels_last))
-        hidden = self.join(torch.cat((self.mlp(features.flatten(1).float()), flat), -1))
+            features = self.convolutions(as_channels_last(spatial))
+        hidden = self.join(torch.cat((self.mlp(features.flatten(1).to(flat.dtype)), flat), -1))
         if self.lstm is not None:
             state = self.lstm(hidden, state)
             hidden = state[0]
@@ -314,6 +327,8 @@ class RefinementNetwork(nn.Module):
 
 class PaddedBroadcastDecoder(nn.Module):
     """Spatial broadcast decoder on the image's own grid: padded ELU convolutions of z, a constant and coordinates."""
+
+    position: Tensor
 
     def __init__(self, settings: IodineSettings, image_size: int, dtype: torch.dtype) -> None:
         super().__init__()
@@ -324,7 +339,7 @@ class PaddedBroadcastDecoder(nn.Module):
         for _ in range(settings.decoder_layers - 1):
             layers += [nn.Conv2d(channels, channels, kernel, padding=padding), nn.ELU(inplace=True)]
         layers.append(nn.Conv2d(channels, 4, kernel, padding=padding))
-        self.rest = nn.Sequential(*layers).to(memory_format=torch.channels_last)
+        self.rest = channels_last(layers)
         latent = torch.zeros(settings.D, image_size, image_size)
         five = torch.full((1, image_size, image_size), 5.0)  # the reference's
         position = torch.cat((latent, five, linear_coordinates(image_size)))
@@ -332,17 +347,11 @@ class PaddedBroadcastDecoder(nn.Module):
         self.dtype = dtype
 
     def forward(self, z: Tensor) -> tuple[Tensor, Tensor]:
-        """z (B, K, D) -> colours (B, K, 3, H, W) and mask logits (B, K, 1, H, W), both unbounded."""
+        """z (B, K, D) -> reconstructions (B, K, 3, H, W) and mask logits (B, K, 1, H, W), both unbounded."""
         with convolution_precision(z.device, self.dtype):
             out = self.rest(self.first(F.pad(z.flatten(0, 1), (0, 3)), self.position))
-        out = out.float().unflatten(0, (-1, z.shape[1]))
+        out = out.to(z.dtype).unflatten(0, (-1, z.shape[1]))
         return out[:, :, :3], out[:, :, 3:]
-
-
-def linear_coordinates(size: int) -> Tensor:
-    """(2, size, size): row and column, each linear in [-1, 1]."""
-    ramp = torch.linspace(-1, 1, size)
-    return torch.stack(torch.meshgrid(ramp, ramp, indexing="ij"))
 
 
 def cosine_coordinates(size: int) -> Tensor:
@@ -351,9 +360,9 @@ def cosine_coordinates(size: int) -> Tensor:
     return torch.einsum("ar,bc->abrc", waves, waves).flatten(0, 1)[1:]
 
 
-def _picture(colours: Tensor, logits: Tensor) -> tuple[Tensor, Tensor]:
+def _picture(reconstructions: Tensor, logits: Tensor) -> tuple[Tensor, Tensor]:
     """Colours brought into [0, 1] by clamping, since the decoder's are unbounded, and masks (B, K, H, W)."""
-    return colours.clamp(0, 1), logits.softmax(1)[:, :, 0]
+    return reconstructions.clamp(0, 1), logits.softmax(1)[:, :, 0]
 
 
 def _norm_slots(norm: nn.GroupNorm, x: Tensor) -> Tensor:

@@ -1,12 +1,11 @@
 """MONet (Burgess et al. 2019): a recurrent attention network cuts the image into masks, a VAE explains each part.
 
-Symbols are that paper's: scope s_k, attention mask m_k, decoded mask m̂_k, colours x̂_k, β, γ. Masks and scopes live in
-log units throughout, so that none underflows however far a pixel is from a slot. Shapes: B images, K slots, D latent
-dimensions.
+Symbols are that paper's: scope s_k, attention mask m_k, decoded mask m̂_k, reconstruction x̂_k, β, γ. Masks and scopes
+live in log units throughout, so that none underflows however far a pixel is from a slot. Shapes: B images, K slots, D
+latent dimensions.
 """
 
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import Literal
 
 import torch
@@ -15,12 +14,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from emorl.models import Decomposition, Model, register
-from emorl.models.parts.decoders import BroadcastConvolution
+from emorl.models.parts.components import ComponentDecoder, ComponentEncoder
 from emorl.models.parts.latents import kl_divergence, sample
-from emorl.models.parts.position import position_grid
+from emorl.models.parts.likelihoods import mixture_nll
 from emorl.models.parts.precision import convolution_precision
 from emorl.models.parts.unet import UNet, map_sizes
-from emorl.settings import Settings
+from emorl.runtime.settings import Settings
 
 
 class MonetSettings(Settings):
@@ -45,7 +44,7 @@ class MonetSettings(Settings):
     mixture: Literal["joint", "per_channel"]
     """Whether the three channels of a pixel share one mixture over slots, or each mixes on its own."""
     sigma_background: float = Field(gt=0)
-    """Standard deviation of the first slot's pixels, for colours in [0, 1]."""
+    """Standard deviation of the first slot's pixels, for reconstructions in [0, 1]."""
     sigma_foreground: float = Field(gt=0)
     """Standard deviation of every other slot's pixels."""
 
@@ -61,7 +60,7 @@ class Explanation:
     log_masks: Tensor
     """Of the attention network, (B, K, 1, H, W)."""
     z: Tensor
-    colours: Tensor
+    reconstructions: Tensor
     """(B, K, 3, H, W), unbounded."""
     nll: Tensor
     kl: Tensor
@@ -69,20 +68,22 @@ class Explanation:
 
 
 @register("monet")
-class Monet(Model):
+class Monet(Model[MonetSettings, MonetInference]):
     title = "MONet"
     Settings = MonetSettings
     Inference = MonetInference
     compiled = ("attention", "encoder", "decoder")
 
+    sigma: Tensor
+
     def __init__(self, settings: MonetSettings, image_size: int, dtype: torch.dtype = torch.float32) -> None:
         super().__init__(settings, image_size, dtype)
-        self.settings = settings
         self.attention = AttentionNetwork(settings, image_size, dtype)
-        self.encoder = ComponentEncoder(settings, image_size, dtype)
-        self.decoder = ComponentDecoder(settings, image_size, dtype)
+        s, D = settings, settings.D
+        self.encoder = ComponentEncoder(image_size, s.encoder_channels, s.encoder_hidden, D, nn.ReLU, dtype)
+        self.decoder = ComponentDecoder(image_size, D, s.decoder_channels, 4, nn.ReLU, dtype)
         sigma = [settings.sigma_background] + [settings.sigma_foreground] * (settings.K - 1)
-        self.register_buffer("sigma", torch.tensor(sigma), persistent=False)
+        self.register_buffer("sigma", torch.tensor(sigma)[:, None, None, None], persistent=False)
 
     # ---- Training ---------------------------------------------------------------------------------------------
 
@@ -95,15 +96,17 @@ class Monet(Model):
 
     def _explain(self, images: Tensor, generator: torch.Generator) -> Explanation:
         log_masks = self.attention(images)
-        mean, std = self.encoder(images, log_masks)
+        parts = torch.cat((images[:, None].expand(-1, self.settings.K, -1, -1, -1), log_masks), 2)  # (B, K, 4, H, W)
+        mean, log_std = self.encoder(parts).chunk(2, -1)
+        std = log_std.exp()
         z = sample(mean, std, generator)
-        colours, logits = self.decoder(z)
+        reconstructions, logits = self.decoder(z).split((3, 1), 2)
         return Explanation(
             log_masks=log_masks,
             z=z,
-            colours=colours,
-            nll=mixture_nll(images, colours, log_masks, self.sigma, self.settings.mixture == "joint"),
-            kl=kl_divergence(mean, std, None, None),
+            reconstructions=reconstructions,
+            nll=mixture_nll(images, reconstructions, log_masks, self.sigma, self.settings.mixture == "joint"),
+            kl=kl_divergence((mean, std)),
             mask_kl=mask_divergence(log_masks, logits.log_softmax(1)),
         )
 
@@ -111,18 +114,18 @@ class Monet(Model):
 
     @torch.no_grad()
     def decompose(self, images: Tensor, inference: MonetInference, generator: torch.Generator) -> Decomposition:
-        """Masks are the attention network's, not the decoded ones; colours are clamped, z is a sample."""
+        """Masks are the attention network's, not the decoded ones; reconstructions are clamped, z is a sample."""
         q = self._explain(images, generator)
-        masks, colours = q.log_masks.exp(), q.colours.clamp(0, 1)
-        reconstruction = (masks * colours).sum(1)
+        masks, reconstructions = q.log_masks.exp(), q.reconstructions.clamp(0, 1)
+        reconstruction = (masks * reconstructions).sum(1)
         scalars = {"nll": q.nll, "kl": q.kl, "mask_kl": q.mask_kl}
-        return Decomposition(masks[:, :, 0], colours, q.z, reconstruction, scalars)
+        return Decomposition(masks[:, :, 0], reconstructions, q.z, reconstruction, scalars)
 
     @torch.no_grad()
     def decode(self, latents: Tensor) -> tuple[Tensor, Tensor]:
         """Colours, clamped to [0, 1], and decoded masks: attention masks take an image, not latents alone."""
-        colours, logits = self.decoder(latents)
-        return colours.clamp(0, 1), logits.softmax(1)[:, :, 0]
+        reconstructions, logits = self.decoder(latents).split((3, 1), 2)
+        return reconstructions.clamp(0, 1), logits.softmax(1)[:, :, 0]
 
     @classmethod
     def check(cls, settings: MonetSettings, image_size: int) -> list[str]:
@@ -156,76 +159,10 @@ class AttentionNetwork(nn.Module):
         for _ in range(self.steps):
             with convolution_precision(images.device, self.dtype):
                 logits = self.unet(torch.cat((images, log_scope), 1))
-            logits = logits.float()
+            logits = logits.to(images.dtype)
             log_masks.append(log_scope + F.logsigmoid(logits))  # m_k = s_{k-1} α_k
             log_scope = log_scope + F.logsigmoid(-logits)  # s_k = s_{k-1} (1 - α_k)
         return torch.stack([*log_masks, log_scope], 1)
-
-
-class ComponentEncoder(nn.Module):
-    """q(z_k | x, m_k): the whole image and one mask to one slot's latent (Burgess et al., App. B.1)."""
-
-    def __init__(self, settings: MonetSettings, image_size: int, dtype: torch.dtype) -> None:
-        super().__init__()
-        channels = settings.encoder_channels
-        layers: list[nn.Module] = []
-        for inputs, outputs in pairwise((4, *channels)):
-            layers += [nn.Conv2d(inputs, outputs, 3, stride=2, padding=1), nn.ReLU()]
-        size = map_sizes(image_size, len(channels) + 1)[-1]
-        self.convolutions = nn.Sequential(*layers).to(memory_format=torch.channels_last)
-        self.mlp = nn.Sequential(
-            nn.Linear(channels[-1] * size**2, settings.encoder_hidden),
-            nn.ReLU(),
-            nn.Linear(settings.encoder_hidden, 2 * settings.D),
-        )
-        self.dtype = dtype
-
-    def forward(self, images: Tensor, log_masks: Tensor) -> tuple[Tensor, Tensor]:
-        """images (B, 3, H, W), log_masks (B, K, 1, H, W) -> mean and standard deviation of z, each (B, K, D)."""
-        slots = log_masks.shape[1]
-        x = torch.cat((images[:, None].expand(-1, slots, -1, -1, -1), log_masks), 2).flatten(0, 1)  # (BK, 4, H, W)
-        with convolution_precision(images.device, self.dtype):
-            features = self.convolutions(x.contiguous(memory_format=torch.channels_last))
-        mean, log_std = self.mlp(features.float().flatten(1)).unflatten(0, (-1, slots)).chunk(2, -1)
-        return mean, log_std.exp()
-
-
-class ComponentDecoder(nn.Module):
-    """Spatial broadcast decoder: z_k and two coordinates on each pixel of a grid 8 larger than the image, four
-    unpadded 3x3 ReLU layers and a 1x1 layer to 4 channels (Burgess et al., App. B.1)."""
-
-    def __init__(self, settings: MonetSettings, image_size: int, dtype: torch.dtype) -> None:
-        super().__init__()
-        D, channels, size = settings.D, settings.decoder_channels, image_size + 8
-        self.first = BroadcastConvolution(D + 2, channels, 3)
-        layers: list[nn.Module] = [nn.ReLU()]
-        for _ in range(3):
-            layers += [nn.Conv2d(channels, channels, 3), nn.ReLU()]
-        layers.append(nn.Conv2d(channels, 4, 1))
-        self.rest = nn.Sequential(*layers).to(memory_format=torch.channels_last)
-        coordinates = 2 * position_grid(size, size)[1:3] - 1  # row and column in [-1, 1]
-        # z and the coordinates are concatenated: as a sum, each is zero in the other's channels
-        self.register_buffer("position", torch.cat((torch.zeros(D, size, size), coordinates)), persistent=False)
-        self.dtype = dtype
-
-    def forward(self, z: Tensor) -> tuple[Tensor, Tensor]:
-        """z (B, K, D) -> unbounded colours (B, K, 3, H, W) and mask logits (B, K, 1, H, W)."""
-        with convolution_precision(z.device, self.dtype):
-            out = self.rest(self.first(F.pad(z.flatten(0, 1), (0, 2)), self.position))
-        out = out.float().unflatten(0, z.shape[:2])
-        return out[:, :, :3], out[:, :, 3:]
-
-
-def mixture_nll(images: Tensor, colours: Tensor, log_masks: Tensor, sigma: Tensor, joint: bool) -> Tensor:
-    """-log Σ_k m_k N(x; x̂_k, σ_k²), per pixel (`joint`) or per channel, without its constant log(2π)/2.
-
-    images (B, 3, H, W); colours (B, K, 3, H, W); log_masks (B, K, 1, H, W); sigma (K,). Returns (B,).
-    """
-    sigma = sigma[:, None, None, None]
-    log_density = -(images[:, None] - colours).square() / (2 * sigma**2) - sigma.log()
-    if joint:
-        log_density = log_density.sum(2, keepdim=True)
-    return -torch.logsumexp(log_masks + log_density, dim=1).sum((1, 2, 3))
 
 
 def mask_divergence(log_masks: Tensor, log_decoded: Tensor) -> Tensor:

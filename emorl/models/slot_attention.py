@@ -14,7 +14,7 @@ from emorl.models import Decomposition, register
 from emorl.models.parts.attention import slot_attention
 from emorl.models.parts.latents import sample, standard_deviation
 from emorl.models.parts.slot_autoencoder import SlotAutoencoder, SlotAutoencoderSettings
-from emorl.settings import Settings
+from emorl.runtime.settings import Settings
 
 
 class SlotAttentionSettings(SlotAutoencoderSettings):
@@ -34,7 +34,7 @@ class SlotAttentionInference(Settings):
 
 
 @register("slot_attention")
-class SlotAttention(SlotAutoencoder):
+class SlotAttention(SlotAutoencoder[SlotAttentionSettings, SlotAttentionInference]):
     title = "Slot Attention"
     Settings = SlotAttentionSettings
     Inference = SlotAttentionInference

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from emorl.models import Decomposition, register
 from emorl.models.parts.slot_autoencoder import SlotAutoencoder, SlotAutoencoderSettings
-from emorl.settings import Settings
+from emorl.runtime.settings import Settings
 
 
 class SlotMLPSettings(SlotAutoencoderSettings):
@@ -27,10 +27,12 @@ class SlotMLPInference(Settings):
 
 
 @register("slot_mlp")
-class SlotMLP(SlotAutoencoder):
+class SlotMLP(SlotAutoencoder[SlotMLPSettings, SlotMLPInference]):
     title = "Slot MLP"
     Settings = SlotMLPSettings
     Inference = SlotMLPInference
+
+    averages: Tensor
 
     def __init__(self, settings: SlotMLPSettings, image_size: int, dtype: torch.dtype = torch.float32) -> None:
         super().__init__(settings, image_size, dtype)

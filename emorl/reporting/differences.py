@@ -21,7 +21,7 @@ def frame_differences(written: pd.DataFrame, now: pd.DataFrame, file: str, label
     for line, (old, new) in enumerate(pairs, start=2):
         for column in now.columns:
             if not _same(old[column], new[column]):
-                where = f"{file}, line {line}: {column} of {label.format(**new)}"
+                where = f"{file}, line {line}: {column} of {label.format_map(new)}"
                 yield f"{where} is {old[column]}, but should be {new[column]}"
 
 

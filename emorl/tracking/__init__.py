@@ -1,13 +1,13 @@
 """MLflow as a mirror of the run folders. They are the truth: a lost store is built again from them.
 
-A process of its own mirrors a run, so training neither imports MLflow nor waits for it. Whatever fails, the
-mirror forgets what it knew and asks the store anew, at its next look at the folder, how far it has come.
+Training neither imports MLflow nor waits for it: one process, which the workflow starts, mirrors all runs that change,
+and what it misses is brought in afterwards. How far a run is mirrored the store is asked each time, so a mirror can be
+killed, or another one come between, at any moment.
 
-  follow.py    mirrors a run while it is trained         layout.py    experiments, parents and seeds, their names
-  sync.py      mirrors folders afterwards, and reports   summary.py   mean and spread over seeds, on the parent
-  mirror.py    one folder and its MLflow run             registry.py  checkpoints behind the cells of tables
-  usage.py     what a training uses of the machine       links.py     addresses in the pages
-  store.py     opens or creates the store                waiting.py, locks.py, messages.py
+  watch.py     mirrors what changes            layout.py    experiments, parents and seeds, their names and pages
+  sync.py      one pass over run folders       summary.py   mean and spread over seeds, on the parent
+  mirror.py    one folder and its MLflow run   registry.py  checkpoints behind the cells of tables
+  store.py     opens or creates the store     troubles.py  what could not be mirrored
 """
 
 import os

@@ -9,16 +9,30 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from mlflow import MlflowClient
-from mlflow.entities import Dataset, DatasetInput, InputTag, Param, Run, RunTag
+from mlflow.entities import (
+    Dataset,
+    DatasetInput,
+    Experiment,
+    InputTag,
+    LifecycleStage,
+    Param,
+    Run,
+    RunTag,
+    ViewType,
+)
 from mlflow.utils import validation as limits
 
-from emorl.tracking.locks import store_lock
-from emorl.tracking.store import artifact_folder
+from emorl.tracking.store import artifact_folder, client_of_store
+from emorl.tracking.ui import pages
+from emorl.training.manifest import DataOrigin, RunRecord
 
 PARENT = "mlflow.parentRunId"
 DESCRIPTION = "mlflow.note.content"
+CREATED_AS = "emorl.experiment"
+"""Tag of an experiment: its name, which can be edited in the pages."""
 MODEL_TRAINING = {"mlflow.experimentKind": "custom_model_development"}  # the kind of pages MLflow shows
 
 ABOUT_EXPERIMENT = (
@@ -26,59 +40,84 @@ ABOUT_EXPERIMENT = (
     "`test/` are scores on held-out images, `train/` what training says of itself, `system/` what it used."
 )
 ABOUT_PARENT = (
+    "[**Curves of all seeds, side by side**]({curves})\n\n"
     "All seeds of {model}, variant {variant}: their mean scores (`_mean`) and standard deviations (`_sd`) over the "
     "`test/n` seeds that have scores; `test/failed` have none, as they diverged."
 )
 ABOUT_REPORTS = "Tables, figures and verdicts: the artifacts of one run for each scale."
+CURVES = (
+    "#/experiments/{experiment}/runs?compareRunsMode=CHART&searchFilter={filter}"
+    "&orderByKey=tags.%60seed%60&orderByAsc=true"  # by date, MLflow would show their parent in their place
+)
+"""The page with all curves of the runs of an experiment that match."""
 
 
-def find_or_create_seed(client: MlflowClient, record: dict[str, Any], root: Path) -> Run:
+def find_or_create_seed(client: MlflowClient, record: RunRecord, root: Path) -> Run:
     """The run of one seed below its parent, with all its params, and its tags as of today."""
-    shared = {key: record[key] for key in ("dataset", "model", "variant", "digest", "scale")}
-    own = {key: record[key] for key in ("seed", "git_commit", "git_dirty", "config_sha256", "code_digest")}
-    data = {"data_source": record["data"]["source"], "data_sha256": record["data"]["sha256"]}
-    source = {"mlflow.source.name": "emorl train", "mlflow.source.git.commit": record["git_commit"]}
-    group, started = f"{record['model']}/{record['variant']}-{record['digest']}", record["started"]
-    identity = f"{record['dataset']}/{group}"
-    with store_lock(root):
-        experiment = find_or_create_experiment(client, record["dataset"], record["scale"], root)
-        about = {DESCRIPTION: ABOUT_PARENT.format(**record)}
-        parent = find_or_create_run(client, experiment, identity, group, started, shared | about)
-        if parent.info.status == "RUNNING":  # it is a heading over seeds and has no life of its own
-            client.set_terminated(parent.info.run_id, end_time=milliseconds(started))
-        tags = {**shared, **own, **data, **source, PARENT: parent.info.run_id}
-        name, new_tags = f"seed{record['seed']} {group}", {**tags, "status": "running"}
-        seed = f"{identity}/seed{record['seed']}"
-        run = find_or_create_run(client, experiment, seed, name, started, new_tags)
-        if run.info.start_time != milliseconds(started):  # not resumed but begun again: those points are no more
-            client.delete_run(run.info.run_id)
-            run = find_or_create_run(client, experiment, seed, name, started, new_tags)
+    where = {"dataset": record.dataset, "scale": record.scale}
+    shared = {**where, "model": record.model, "variant": record.variant, "digest": record.digest}
+    group = f"{record.model}/{record.variant}-{record.digest}"
+    identity = f"{record.dataset}/{group}"
+    about = ABOUT_EXPERIMENT.format(**where)
+    experiment = find_or_create_experiment(client, root, experiment_name(**where), about, **where)
+    curves = CURVES.format(experiment=experiment, filter=quote(f"tags.identity LIKE '{identity}/%'", safe=""))
+    heading = shared | {DESCRIPTION: ABOUT_PARENT.format(**shared, curves=curves)}
+    parent = find_or_create_run(client, experiment, identity, group, record.started, heading)
+    if parent.info.status == "RUNNING":  # it is a heading over seeds and has no life of its own
+        client.set_terminated(parent.info.run_id, end_time=milliseconds(record.started))
+    tags = shared | _tags(record) | {PARENT: parent.info.run_id}
+    name = f"seed{record.seed}"
+    new = (f"{identity}/{name}", f"{name} {group}", record.started, tags | {"status": "running"})
+    run = find_or_create_run(client, experiment, *new)
+    if run.info.start_time != milliseconds(record.started):  # not resumed but begun again: those points are no more
+        client.delete_run(run.info.run_id)
+        run = find_or_create_run(client, experiment, *new)
     # A param can be set only once, and a mirror killed after it created the run leaves some unset.
-    params = [Param(key, value) for key, value in _flatten(record["config"]) if key not in run.data.params]
-    changed = [RunTag(key, str(tag)) for key, tag in tags.items() if run.data.tags.get(key) != str(tag)]
-    client.log_batch(run.info.run_id, params=params, tags=changed, synchronous=True)
-    if not run.inputs.dataset_inputs:
-        client.log_inputs(run.info.run_id, [_dataset(record["data"])])
+    params = [Param(key, value) for key, value in _flatten(record.config) if key not in run.data.params]
+    changed = [RunTag(key, tag) for key, tag in tags.items() if run.data.tags.get(key) != tag]
+    if params or changed:
+        client.log_batch(run.info.run_id, params=params, tags=changed, synchronous=True)
+    if run.inputs is None or not run.inputs.dataset_inputs:
+        client.log_inputs(run.info.run_id, [_dataset(record.data)])
     return run
 
 
-def find_or_create_experiment(client: MlflowClient, dataset: str, scale: str, root: Path) -> str:
-    name, tags = experiment_name(dataset, scale), {"dataset": dataset, "scale": scale}
-    return _find_or_create(client, name, ABOUT_EXPERIMENT.format(**tags), tags, root)
-
-
-def find_or_create_reports(client: MlflowClient, root: Path) -> str:
-    return _find_or_create(client, "emorl-reports", ABOUT_REPORTS, {}, root)
+def _tags(record: RunRecord) -> dict[str, str]:
+    """A seed's own, with commit and code of its last start."""
+    start = record.starts[-1]
+    tags = {
+        "seed": record.seed,
+        "config_sha256": record.config_sha256,
+        "code_digest": start.code_digest,
+        "git_commit": start.git_commit,
+        "git_dirty": start.git_dirty,
+        "data_source": record.data.source,
+        "data_sha256": record.data.sha256,
+        "mlflow.source.name": "emorl train",
+        "mlflow.source.git.commit": start.git_commit,
+    }
+    return {key: str(value) for key, value in tags.items() if value is not None}
 
 
 def experiment_name(dataset: str, scale: str) -> str:
     return f"emorl-{dataset}-{scale}"
 
 
-def _find_or_create(client: MlflowClient, name: str, about: str, tags: dict[str, str], root: Path) -> str:
-    if experiment := client.get_experiment_by_name(name):
-        return experiment.experiment_id
-    return client.create_experiment(name, artifact_folder(root, name), {**tags, **MODEL_TRAINING, DESCRIPTION: about})
+def find_experiment(client: MlflowClient, name: str) -> Experiment | None:
+    """The one that was created under this name, however it is called now, and also if it has been deleted."""
+    named = client.search_experiments(ViewType.ALL, 1, f"tags.`{CREATED_AS}` = '{name}'")
+    return next(iter(named), None) or client.get_experiment_by_name(name)
+
+
+def find_or_create_experiment(client: MlflowClient, root: Path, name: str, about: str, **tags: str) -> str:
+    """One that has been deleted in the pages is restored: a mirror shows what is there."""
+    tags |= {**MODEL_TRAINING, DESCRIPTION: about, CREATED_AS: name}
+    experiment = find_experiment(client, name)
+    if experiment is None:
+        return client.create_experiment(name, artifact_folder(root, name), tags)
+    if experiment.lifecycle_stage == LifecycleStage.DELETED:
+        client.restore_experiment(experiment.experiment_id)
+    return experiment.experiment_id
 
 
 def find_runs(client: MlflowClient, experiment: str, identity: str) -> list[Run]:
@@ -87,21 +126,36 @@ def find_runs(client: MlflowClient, experiment: str, identity: str) -> list[Run]
 
 
 def find_or_create_run(
-    client: MlflowClient, experiment: str, identity: str, name: str, started: float, tags: dict[str, Any]
+    client: MlflowClient, experiment: str, identity: str, name: str, started: float, tags: dict[str, str]
 ) -> Run:
     if found := find_runs(client, experiment, identity):
         return found[0]
-    tags = {**tags, "identity": identity}
-    return client.create_run(experiment, milliseconds(started), {k: str(v) for k, v in tags.items()}, name)
+    return client.create_run(experiment, milliseconds(started), {**tags, "identity": identity}, name)
+
+
+def run_pages(root: Path) -> dict[str, str]:
+    """Address of each mirrored run's page, by its folder relative to the project; none where the store is away."""
+    try:
+        client = client_of_store(root)
+        experiments = [experiment.experiment_id for experiment in client.search_experiments()]
+        runs = client.search_runs(experiments, max_results=50_000)
+    except Exception:  # whatever is wrong with a store, the report is made
+        return {}
+    address = pages(root)
+    return {
+        f"runs/{run.data.tags['identity']}": f"{address}/#/experiments/{run.info.experiment_id}/runs/{run.info.run_id}"
+        for run in runs
+        if "identity" in run.data.tags
+    }
 
 
 def milliseconds(seconds: float) -> int:
     return round(seconds * 1000)
 
 
-def _dataset(data: dict[str, Any]) -> DatasetInput:
-    images = json.dumps({"num_rows": data["scenes"]["train"]})
-    dataset = Dataset(data["name"], data["sha256"][:12], data["source"], source=data["sha256"], profile=images)
+def _dataset(data: DataOrigin) -> DatasetInput:
+    images = json.dumps({"num_rows": data.scenes["train"]})
+    dataset = Dataset(data.name, data.sha256[:12], data.source, source=data.sha256, profile=images)
     return DatasetInput(dataset, [InputTag("mlflow.data.context", "training")])
 
 

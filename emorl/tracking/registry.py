@@ -6,43 +6,39 @@ is pickled: a checkpoint holds tensors, numbers and text.
 """
 
 import math
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
 
 from mlflow import MlflowClient
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 
-from emorl.files import read_json, sha256_of_file
-from emorl.tracking.layout import experiment_name, find_runs
-from emorl.tracking.locks import store_lock
+from emorl.pipeline.records import Artifact, Row, Series, Table
+from emorl.runtime.errors import UserError
+from emorl.runtime.files import read_json, sha256_of_file
+from emorl.tracking.layout import experiment_name, find_experiment, find_runs
 
 CHECKPOINT = "checkpoint.pt"
 
 
-def register_cells(client: MlflowClient, plan: dict[str, Any], report_dir: Path, root: Path) -> None:
-    """Give every cell of the tables that are made the alias of its best seed: best by the table's first metric."""
-    for name, artifact in plan["artifacts"].items():
-        made = (report_dir / f".{name}-{artifact['digest']}").exists()
-        if artifact["draw"] == "table" and made:
-            table = read_json(report_dir / f"{name}.json")
-            for row, series in zip(table["rows"], artifact["series"], strict=True):
-                with store_lock(root):
-                    _register_cell(client, name, row, series, table, root)
+def register_cells(client: MlflowClient, artifacts: Iterable[Artifact], root: Path) -> None:
+    """Give every cell of the tables among these the alias of its best seed: best by the table's first metric."""
+    for artifact in artifacts:
+        if artifact.table:
+            for row, series in zip(artifact.table.rows, artifact.shows.series, strict=True):
+                _register_cell(client, artifact.name, row, series, artifact.table, root)
 
 
-def _register_cell(
-    client: MlflowClient, name: str, row: dict[str, Any], series: dict[str, Any], table: dict[str, Any], root: Path
-) -> None:
-    cell = row["cells"][0]
-    values = {int(seed): value for seed, value in cell["seeds"].items() if math.isfinite(value)}
+def _register_cell(client: MlflowClient, name: str, row: Row, series: Series, table: Table, root: Path) -> None:
+    cell = row.cells[0]
+    values = {seed: value for seed, value in cell.seeds.items() if math.isfinite(value)}
     if not values:
         return  # every seed failed
-    best = max(values, key=values.get)
-    folder = next(run["folder"] for run in series["runs"] if run["seed"] == best)
-    title = table["columns"][cell["metric"]]["title"]
-    model = f"{row['model']}-{row['dataset']}-{table['scale']}"
-    alias = name if row["variant"] == "base" else f"{name}-{row['variant']}"
+    best = max(values, key=lambda seed: values[seed])
+    folder = next(run.folder for run in series.runs if run.seed == best)
+    title = table.columns[cell.metric].title
+    model = f"{row.model}-{row.dataset}-{table.scale}"
+    alias = name if row.variant == "base" else f"{name}-{row.variant}"
     version = _find_or_create_version(client, model, root / folder, root)
     score = f"{title} {values[best]:.4g}, best of {len(values)} seeds"
     if version.tags.get(alias) != score:
@@ -54,8 +50,12 @@ def _register_cell(
 def _find_or_create_version(client: MlflowClient, model: str, folder: Path, root: Path) -> ModelVersion:
     """The version of this run's checkpoint, as it is now."""
     manifest = read_json(folder / "manifest.json")
-    experiment = client.get_experiment_by_name(experiment_name(manifest["dataset"], manifest["scale"]))
-    run = find_runs(client, experiment.experiment_id, str(folder.relative_to(root / "runs")))[0]
+    experiment = find_experiment(client, experiment_name(manifest["dataset"], manifest["scale"]))
+    identity = str(folder.relative_to(root / "runs"))
+    runs = find_runs(client, experiment.experiment_id, identity) if experiment else []
+    if not runs:
+        raise UserError(f"the run {folder} is not mirrored")
+    run = runs[0]
     tags = {key: str(manifest[key]) for key in ("seed", "variant", "digest")}
     tags["checkpoint_sha256"] = sha256_of_file(folder / CHECKPOINT)
     try:

@@ -2,10 +2,10 @@
 
 from collections import defaultdict
 
+import numpy as np
 from mlflow import MlflowClient
 from mlflow.entities import Metric, Run, ViewType
 
-from emorl.evaluation.statistics import summarise
 from emorl.tracking.layout import PARENT, find_runs
 
 SCORES = ("test/", "validation/")
@@ -46,10 +46,10 @@ def _statistics(seeds: list[Run]) -> list[Metric]:
                 scores[metric.key].append(metric)
     values: dict[str, float] = {}
     for key, metrics in sorted(scores.items()):
-        summary = summarise([metric.value for metric in metrics])
-        values |= {f"{key}_mean": summary.mean, f"{key.rpartition('/')[0]}/n": summary.n}
-        if summary.std is not None:
-            values[f"{key}_sd"] = summary.std
+        of_seeds = [metric.value for metric in metrics]
+        values |= {f"{key}_mean": float(np.mean(of_seeds)), f"{key.rpartition('/')[0]}/n": len(of_seeds)}
+        if len(of_seeds) > 1:
+            values[f"{key}_sd"] = float(np.std(of_seeds, ddof=1))
     values["test/failed"] = sum(seed.info.status == "FAILED" for seed in seeds)
     last = [metric for metrics in scores.values() for metric in metrics]
     when, step = max((m.timestamp for m in last), default=0), max((m.step for m in last), default=0)

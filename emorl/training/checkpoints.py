@@ -8,13 +8,14 @@ import hashlib
 import io
 import os
 import sys
+import warnings
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from emorl.errors import UserError
-from emorl.files import atomic_path
+from emorl.runtime.errors import UserError
+from emorl.runtime.files import atomic_path
 
 CHECKPOINT = "checkpoint.pt"
 PREVIOUS = "checkpoint.previous.pt"
@@ -54,26 +55,46 @@ def latest_checkpoint(folder: Path, digest: str) -> dict[str, Any] | None:
 
 
 def load_checkpoint(path: Path, digest: str) -> dict[str, Any]:
-    """Read a checkpoint of the run `digest`, weights only.
+    """Read a checkpoint of the run `digest`.
 
-    Raises DamagedCheckpoint, or UserError if the file holds anything but plain data, or was written under another
-    configuration or by other training code.
+    Raises the errors of `read_plain_data`, and UserError if it was written under another configuration or by other
+    training code.
+    """
+    state = read_plain_data(path)
+    found = state.get("digest")
+    if found != digest:
+        raise UserError(
+            f"{path} was written under another configuration, or by code that computes something else (digest {found}, "
+            f"now {digest}); delete it to start afresh"
+        )
+    return state
+
+
+def read_plain_data(path: Path) -> Any:
+    """What `save_checkpoint` wrote to `path`: tensors and plain data, never unpickled.
+
+    Raises DamagedCheckpoint where the checksum does not match, and UserError where the file holds anything else.
     """
     content = path.read_bytes()
     archive, checksum = content[:-32], content[-32:]
     if hashlib.sha256(archive).digest() != checksum:
-        raise DamagedCheckpoint(f"{path} is damaged or no checkpoint: its checksum does not match")
+        raise DamagedCheckpoint(f"{path} {_what_is_wrong(content)}")
     try:
-        state = torch.load(io.BytesIO(archive), map_location="cpu", weights_only=True)
-        found = state["digest"]
-    except Exception as error:
-        reason = str(error).splitlines()[0]
+        with warnings.catch_warnings(action="ignore"):  # of pickles, before it refuses them
+            return torch.load(io.BytesIO(archive), map_location="cpu", weights_only=True)
+    except Exception:  # whatever a file that is no checkpoint brings torch to raise
         raise UserError(
-            f"{path} is not a checkpoint that can be read safely ({reason}); delete it to start afresh"
+            f"{path} cannot be read safely: it holds more than weights and plain data, which could run code"
         ) from None
-    if found != digest:
-        raise UserError(
-            f"{path} was written under another configuration or by other training code (digest {found}, now "
-            f"{digest}); delete it to start afresh"
+
+
+def _what_is_wrong(content: bytes) -> str:
+    """With a file that does not end in its checksum, in words."""
+    if content.startswith(b"version https://git-lfs"):
+        return "is a pointer of Git LFS, not the file itself, which 'git lfs pull' brings"
+    if content[-22:-18] == b"PK\5\6":  # where an archive ends, with nothing behind it
+        return (
+            "is a PyTorch file of another program, no checkpoint of this project; 'emorl import' makes a run of the "
+            "authors' weights"
         )
-    return state
+    return "is damaged or no checkpoint: its checksum does not match"

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from emorl.models import Model
-from emorl.provenance import ROOT
+from emorl.runtime.files import ROOT
 
 WORTHWHILE_STEPS = 10_000  # compiling takes one to three minutes on a CPU core; docs/performance.md says what it saves
 

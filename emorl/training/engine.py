@@ -1,7 +1,8 @@
 """The training loop of every model: batches, learning rate, clipping, metrics, checkpoints, bit-exact resume.
 
 A run killed at any moment and started again continues from its last checkpoint and ends with the weights it would
-have had: everything a step depends on is either in the checkpoint or a function of (seed, step).
+have had: everything a step depends on is either in the checkpoint or a function of (seed, step). On another kind of
+device it continues, too, with other noise, as its manifest says (`Start.same_noise`).
 """
 
 import math
@@ -9,28 +10,28 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Literal
 
 import torch
 from torch import Tensor
 
-from emorl.cpu import release_free_memory
 from emorl.data.store import load_images
-from emorl.errors import UserError
-from emorl.files import read_json, write_json
 from emorl.models import Model, model_class
-from emorl.models.parts.precision import preferred_dtype, set_float32_precision
-from emorl.settings import Settings
-from emorl.training import processes
+from emorl.models.parts.precision import precision_of_training
+from emorl.runtime import processes
+from emorl.runtime.cpu import release_free_memory
+from emorl.runtime.device import device
+from emorl.runtime.errors import UserError
+from emorl.runtime.interruption import Interrupted
+from emorl.runtime.settings import Settings
+from emorl.runtime.usage import USAGE, gpu_energy
 from emorl.training.checkpoints import CHECKPOINT, latest_checkpoint, save_checkpoint
 from emorl.training.compilation import compiled
-from emorl.training.interruption import Interrupted
-from emorl.training.metrics import MetricsLog
+from emorl.training.manifest import Manifest, Origin, RunRecord, Start, manifest_of
+from emorl.training.metrics import METRICS, MetricsLog
 from emorl.training.schedules import learning_rate
 from emorl.training.settings import TrainingSettings
-from emorl.training.step import CudaGraphs, Recorder, TrainingStep, as_input
-
-METRICS, RECORD, MANIFEST = "metrics.jsonl", "run.json", "manifest.json"
+from emorl.training.step import CudaGraphs, Recorder, TrainingStep, as_input, is_noise_of
 
 
 class Diverged(Exception):
@@ -46,10 +47,19 @@ class Job:
     model: str
     model_settings: Settings
     training: TrainingSettings
-    seed: int
-    digest: str
-    record: dict[str, Any]
-    """What `run.json` and `manifest.json` say about the run's origin (identity, configuration, code, data)."""
+    origin: Origin
+    start: Callable[[int], Start]
+    """What is to be said of a start at this step."""
+    score: Callable[[dict[str, Tensor]], dict[str, float]] | None = None
+    """Scores of a model with these weights, every `training.score_every` steps; the first process alone asks."""
+
+    @property
+    def seed(self) -> int:
+        return self.origin.seed
+
+    @property
+    def digest(self) -> str:
+        return self.origin.digest
 
 
 @dataclass(frozen=True)
@@ -65,7 +75,7 @@ def train(
     report: Callable[[Progress], None],
     checkpoint_seconds: float = 20.0,
     asked_to_stop: Callable[[], bool] = lambda: False,
-) -> dict[str, Any]:
+) -> Manifest:
     """Train until the last step, resuming if a checkpoint is there, and write the manifest, which is also returned.
 
     A finished run is left as it is. `report` is called at each logged step. A checkpoint is written, and metrics
@@ -75,24 +85,36 @@ def train(
     ask at logged steps); UserError for a checkpoint that belongs to another run, or a run that these processes cannot
     share.
     """
-    if is_finished(job.folder):
-        return read_json(job.folder / MANIFEST)
+    manifest = manifest_of(job.folder)
+    if manifest and manifest.status == "finished":
+        return manifest
     job.folder.mkdir(parents=True, exist_ok=True)
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    images = torch.from_numpy(load_images(job.data, "train")).to(device)  # (N, H, W, 3) uint8, all of it
+    images = torch.from_numpy(load_images(job.data, "train")).to(device())  # (N, H, W, 3) uint8, all of it
     state = _start_or_resume(job, images)
+    try:
+        return _take_steps(job, state, report, checkpoint_seconds, asked_to_stop)
+    finally:
+        state.take_step.forget()
+
+
+def _take_steps(
+    job: Job,
+    state: "_State",
+    report: Callable[[Progress], None],
+    checkpoint_seconds: float,
+    asked_to_stop: Callable[[], bool],
+) -> Manifest:
     _check_processes(job, state.model)
     settings, writing = job.training, processes.is_first()
-    recorder = _recorder(state.generator)
-    training_step = TrainingStep(state.model, state.optimizer, state.generator, images, settings, job.seed, recorder)
-
     if writing:
-        write_json(job.folder / RECORD, job.record | {"started": state.started, "steps": settings.steps})
+        said = {"started": state.starts[0].time, "steps": settings.steps, "starts": state.starts}
+        RunRecord(**vars(state.origin), **said).write(job.folder / RunRecord.FILE)
+        (job.folder / Manifest.FILE).unlink(missing_ok=True)  # of an attempt that failed
         state.log.publish()
     last_checkpoint = last_report = time.monotonic()
     reported_step = state.step
     while state.step < settings.steps:
-        scalars = training_step(state.step)
+        scalars = state.take_step(state.step)
         state.step += 1
         logged = state.step % settings.log_every == 0 or state.step == settings.steps
         stopping = asked_to_stop() if processes.count() == 1 else logged and processes.any_of_them(asked_to_stop())
@@ -100,14 +122,19 @@ def train(
             values = _fetch(scalars) | {"learning_rate": learning_rate(state.step - 1, settings)}
             now = time.monotonic()
             rate = (state.step - reported_step) / (now - last_report)
+            if writing and job.score and _is_scored(state.step, settings):
+                values |= job.score(state.model.state_dict())
             if writing:
                 state.log.add({"step": state.step, "time": time.time(), "steps_per_second": rate} | values)
             last_report, reported_step = now, state.step
-            if reason := _why_diverged(values, settings.explosion):
-                if writing:
-                    state.log.publish()
-                    _write_manifest(job, state, status="failed", error=f"diverged at step {state.step}: {reason}")
-                raise Diverged(f"diverged at step {state.step}: {reason}")
+        elif stopping:
+            values = _fetch(scalars)
+        if (logged or stopping) and (reason := _why_diverged(values, settings.explosion if logged else math.inf)):
+            if writing:
+                state.log.publish()
+                state.stop_the_clock()
+                _write_manifest(job, state, status="failed", error=f"diverged at step {state.step}: {reason}")
+            raise Diverged(f"diverged at step {state.step}: {reason}")
         due = logged and (state.step == settings.steps or time.monotonic() - last_checkpoint >= checkpoint_seconds)
         if due or stopping:
             if writing:
@@ -122,12 +149,7 @@ def train(
     if writing:
         _write_manifest(job, state, status="finished", error=None)
     processes.wait_for_all()
-    return read_json(job.folder / MANIFEST)
-
-
-def is_finished(folder: Path) -> bool:
-    path = folder / MANIFEST
-    return path.exists() and read_json(path)["status"] == "finished"
+    return Manifest.read(job.folder / Manifest.FILE)
 
 
 def build_model(name: str, settings: Settings, image_size: int, dtype: torch.dtype, seed: int) -> Model:
@@ -137,9 +159,13 @@ def build_model(name: str, settings: Settings, image_size: int, dtype: torch.dty
         return model_class(name)(settings, image_size, dtype)
 
 
-def _recorder(generator: torch.Generator) -> Recorder | None:
-    """CUDA graphs on one GPU; several exchange gradients in the middle of a step."""
-    return CudaGraphs(generator) if generator.device.type == "cuda" and processes.count() == 1 else None
+def _recorder(device: torch.device) -> Callable[[torch.Generator], Recorder] | None:
+    return CudaGraphs if device.type == "cuda" else None
+
+
+def _is_scored(step: int, settings: TrainingSettings) -> bool:
+    """Of a logged step, whether it is the first one after a multiple of `score_every`, or the last of all."""
+    return step % settings.score_every < settings.log_every or step == settings.steps
 
 
 def _fetch(scalars: dict[str, Tensor]) -> dict[str, float]:
@@ -162,77 +188,92 @@ class _State:
     """All that changes from step to step."""
 
     model: Model
-    optimizer: torch.optim.Optimizer
-    generator: torch.Generator
+    take_step: TrainingStep
+    """With the optimiser and the generator of the noise."""
     log: MetricsLog
     precision: str
     compiled: bool
     step: int
-    started: float
-    seconds_before: float
-    resumed_at: list[int]
-    clock_start: float
+    origin: Origin
+    starts: list[Start]
+    seconds: float
+    """Of training up to the last checkpoint, over all starts."""
+    device_seconds: float
+    """The same of all processes together."""
+    ended: float
+    """When that was written."""
+    clock: float
 
-    def seconds(self) -> float:
-        """Training time over all starts."""
-        return self.seconds_before + time.monotonic() - self.clock_start
+    def stop_the_clock(self) -> None:
+        now = time.monotonic()
+        passed = now - self.clock
+        self.seconds += passed
+        self.device_seconds += passed * processes.count()
+        self.clock, self.ended = now, time.time()
 
     def save(self, job: Job) -> None:
+        self.stop_the_clock()
         content = {
             "digest": job.digest,
             "step": self.step,
             "model": self.model.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
-            "generator": self.generator.get_state(),
+            "optimizer": self.take_step.optimizer.state_dict(),
+            "generator": self.take_step.generator.get_state(),
             "log": self.log.state(),
             "precision": self.precision,
             "compiled": self.compiled,
-            "started": self.started,
-            "seconds": self.seconds(),
-            "resumed_at": self.resumed_at,
+            "origin": self.origin.model_dump(),
+            "starts": [start.model_dump() for start in self.starts],
+            "seconds": self.seconds,
+            "device_seconds": self.device_seconds,
+            "ended": self.ended,
         }
         save_checkpoint(job.folder / CHECKPOINT, content)
         self.log.publish()
 
 
 def _start_or_resume(job: Job, images: Tensor) -> _State:
-    device = images.device
     saved = latest_checkpoint(job.folder, job.digest)
-    dtype = preferred_dtype(saved["precision"] if saved else job.training.precision, device)
-    set_float32_precision(exact=dtype is torch.float32)
-    compiling = job.training.compile if saved is None else "always" if saved["compiled"] else "never"
+    dtype = precision_of_training(saved["precision"] if saved else job.training.precision, images.device)
+    compiling = job.training.compile
+    if saved and is_noise_of(saved["generator"], images.device):  # on another kind of device it is not the same anyway
+        compiling = "always" if saved["compiled"] else "never"
 
     def build() -> Model:
-        return build_model(job.model, job.model_settings, images.shape[1], dtype, job.seed).to(device)
+        return build_model(job.model, job.model_settings, images.shape[1], dtype, job.seed).to(images.device)
 
     first_images = as_input(images[: job.training.batch_size // processes.count()])
     model, is_compiled = compiled(build, first_images, compiling, job.training.steps)
-    trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
     state = _State(
         model=model,
-        optimizer=_optimizer(trainable, job.training),
-        generator=torch.Generator(device).manual_seed(job.seed),
+        take_step=TrainingStep(model, images, job.training, job.seed, _recorder(images.device)),
         log=MetricsLog(job.folder / METRICS),
         precision=str(dtype).removeprefix("torch."),
         compiled=is_compiled,
         step=0,
-        started=time.time(),
-        seconds_before=0.0,
-        resumed_at=[],
-        clock_start=time.monotonic(),
+        origin=job.origin,
+        starts=[],
+        seconds=0.0,
+        device_seconds=0.0,
+        ended=time.time(),
+        clock=time.monotonic(),
     )
     processes.wait_for_all()  # before the first of them writes another checkpoint
     if saved is None:
         if processes.is_first():
             (job.folder / METRICS).unlink(missing_ok=True)
+        state.starts = [job.start(0)]
         return state
     model.load_state_dict(saved["model"])
-    state.optimizer.load_state_dict(saved["optimizer"])
-    state.generator.set_state(saved["generator"])
+    same_noise = state.take_step.restore(saved["step"], saved["optimizer"], saved["generator"])
     if processes.is_first():  # which alone writes it
         state.log.restore(saved["log"])
-    state.step, state.started, state.seconds_before = saved["step"], saved["started"], saved["seconds"]
-    state.resumed_at = [*saved["resumed_at"], state.step]
+    state.step, state.seconds, state.ended = saved["step"], saved["seconds"], saved["ended"]
+    state.device_seconds = saved.get("device_seconds", state.seconds)  # which older checkpoints do not tell apart
+    state.origin = Origin(**saved["origin"])
+    state.starts = [Start(**start) for start in saved["starts"]]
+    if state.step < job.training.steps:  # else this start takes no step, and has no part in the run
+        state.starts.append(job.start(state.step).model_copy(update={"same_noise": same_noise}))
     return state
 
 
@@ -244,28 +285,19 @@ def _check_processes(job: Job, model: Model) -> None:
         raise UserError(f"{job.model} normalises over the whole batch, so it trains on one process, not {count}")
 
 
-def _optimizer(parameters: list[Tensor], settings: TrainingSettings) -> torch.optim.Optimizer:
-    """Its learning rate is set at each step."""
-    on_gpu = parameters[0].is_cuda  # where a step may be recorded, so that nothing of it may be on the host
-    if settings.optimizer == "rmsprop":
-        return torch.optim.RMSprop(parameters, foreach=True, capturable=on_gpu)
-    return torch.optim.Adam(parameters, betas=(settings.beta1, 0.999), fused=True, capturable=on_gpu)
-
-
-def _write_manifest(job: Job, state: _State, status: str, error: str | None) -> dict[str, Any]:
-    """The run's last word, written last: its presence says that the run is over."""
-    manifest = job.record | {
-        "status": status,
-        "error": error,
-        "steps": state.step,
-        "started": state.started,
-        "ended": time.time(),
-        "wall_seconds": state.seconds(),
-        "resumed_at": state.resumed_at,
-        "precision": state.precision,
-        "compiled": state.compiled,
-        "processes": processes.count(),
-        "parameters": state.model.count_parameters(),
-    }
-    write_json(job.folder / MANIFEST, manifest)
-    return manifest
+def _write_manifest(job: Job, state: _State, status: Literal["finished", "failed"], error: str | None) -> None:
+    Manifest(
+        **vars(state.origin),
+        status=status,
+        error=error,
+        steps=state.step,
+        started=state.starts[0].time,
+        ended=state.ended,
+        wall_seconds=state.seconds,
+        device_seconds=state.device_seconds,
+        energy_kwh=gpu_energy(job.folder / USAGE),
+        starts=state.starts,
+        precision=state.precision,
+        compiled=state.compiled,
+        parameters=state.model.count_parameters(),
+    ).write(job.folder / Manifest.FILE)

@@ -7,8 +7,17 @@ point that its resumption computes again, and whoever mirrors the file may copy 
 import json
 import os
 from pathlib import Path
+from typing import TypedDict
 
-from emorl.files import naming
+from emorl.runtime.files import make_own, naming
+
+METRICS = "metrics.jsonl"
+"""Its name in a run's folder."""
+
+
+class LogState(TypedDict):
+    published_bytes: int
+    pending: str
 
 
 class MetricsLog:
@@ -22,12 +31,13 @@ class MetricsLog:
     def add(self, line: dict[str, float]) -> None:
         self._pending += json.dumps(line) + "\n"
 
-    def state(self) -> dict[str, int | str]:
+    def state(self) -> LogState:
         return {"published_bytes": self._published_bytes, "pending": self._pending}
 
-    def restore(self, state: dict[str, int | str]) -> None:
+    def restore(self, state: LogState) -> None:
         """Bring the file to the checkpoint's state, whether or not its pending lines were written before the kill."""
         self._published_bytes, self._pending = state["published_bytes"], state["pending"]
+        make_own(self.path)
         with open(self.path, "ab") as file:
             file.truncate(self._published_bytes)
         self.publish()
@@ -35,6 +45,7 @@ class MetricsLog:
     def publish(self) -> None:
         """Append the pending lines. Call it right after the checkpoint holding `state` has reached the disk."""
         data = self._pending.encode()
+        make_own(self.path)
         with naming(self.path), open(self.path, "ab") as file:
             file.write(data)
             file.flush()

@@ -2,9 +2,12 @@
 
 import time
 
+from emorl.runtime.progress import duration
 from emorl.training.engine import Progress
 
 SECONDS_BETWEEN_LINES = 15.0
+BOUND = 0.5
+"""FG-ARI on validation images from which on slots are said to bind."""
 
 
 class ProgressLine:
@@ -13,8 +16,13 @@ class ProgressLine:
     def __init__(self, name: str) -> None:
         self._prefix = f"[{name}]"
         self._last_line = -SECONDS_BETWEEN_LINES
+        self._score: float | None = None
+        self._bound_at: int | None = None
 
     def update(self, progress: Progress) -> None:
+        self._score = progress.scalars.get("validation_fg_ari", self._score)
+        if self._bound_at is None and self._score is not None and self._score >= BOUND:
+            self._bound_at = progress.step
         now = time.monotonic()
         if now - self._last_line < SECONDS_BETWEEN_LINES and progress.step < progress.steps:
             return
@@ -28,17 +36,18 @@ class ProgressLine:
             rate,
             f"{duration(left)} left",
             *shown,
+            *self._binding(progress),
             flush=True,
         )
 
+    def _binding(self, progress: Progress) -> list[str]:
+        if self._score is None:
+            return []
+        said = f"FG-ARI {100 * self._score:.0f}"
+        if self._bound_at is not None:
+            return [f"{said}, slots bind since step {self._bound_at}"]
+        late = progress.step > progress.steps / 2
+        return [f"{said}, slots do not bind yet: docs/demo.md tells of this plateau" if late else said]
+
     def finish(self, text: str) -> None:
         print(self._prefix, text, flush=True)
-
-
-def duration(seconds: float) -> str:
-    """17h05m, 11m35s, 42s."""
-    minutes, seconds = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    if hours:
-        return f"{hours}h{minutes:02d}m"
-    return f"{minutes}m{seconds:02d}s" if minutes else f"{seconds}s"

@@ -1,4 +1,4 @@
-"""Values that follow the training step: the learning rate and the refinement curriculum."""
+"""The learning rate as a function of the training step."""
 
 from emorl.training.settings import TrainingSettings
 
@@ -11,8 +11,3 @@ def learning_rate(step: int, settings: TrainingSettings) -> float:
     warmup = min(1.0, step / settings.warmup_steps) if settings.warmup_steps else 1.0
     begin = settings.warmup_steps if settings.decay_from == "warmup" else 0
     return settings.learning_rate * warmup * settings.decay_rate ** (max(0, step - begin) / settings.decay_steps)
-
-
-def refinement_steps(step: int, curriculum: dict[int, int]) -> int:
-    """I at this training step: the value of the last entry whose start is not after `step` (paper section 4.1)."""
-    return curriculum[max(start for start in curriculum if start <= step)]

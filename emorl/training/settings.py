@@ -1,13 +1,16 @@
 """Settings of the training engine, the same for every model."""
 
-from typing import Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
-from emorl.settings import Settings
+from emorl.runtime.settings import Settings, added
 
 
 class TrainingSettings(Settings):
+    BESIDE: ClassVar = ("compile", "log_every", "score_every", "explosion")
+    """Settings that no weight depends on, but for rounding: not part of a run's name."""
+
     steps: int = Field(ge=1)
     """Optimiser steps."""
     batch_size: int = Field(ge=1)
@@ -34,5 +37,7 @@ class TrainingSettings(Settings):
     """Whether to compile the convolutional parts; auto does so for runs long enough to pay for it, if it works."""
     log_every: int = Field(ge=1)
     """Steps between lines of metrics.jsonl."""
+    score_every: Annotated[int, Field(ge=0)] = added(0)
+    """Steps between scores on a few validation images, in the next line of metrics.jsonl; 0: none."""
     explosion: float = Field(gt=0)
     """Negative ELBO or loss (nats per image) beyond which a run counts as diverged, as does NaN."""

@@ -8,6 +8,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 from scipy import stats
 
@@ -209,14 +210,21 @@ def test_replica_records_have_their_layout(replica):
         assert scene.labels.max() <= clevr.number_of_objects(record)
 
 
-def test_replica_records_depend_on_seed_shard_and_place_alone(replica, monkeypatch):
+def test_replica_records_depend_on_seed_shard_and_place_alone(replica):
     shard = clevr6.DATA_SET.replica.shard
-    monkeypatch.setitem(clevr._AT_ONCE, "cpu", 4)
     for again, record in zip(shard(5, 2, SIZE), replica, strict=False):
         assert all(np.array_equal(again[name], values) for name, values in record.items())
     others = [next(shard(5, 3, SIZE)), next(shard(6, 2, SIZE)), replica[1]]
     assert all((other["image"] != replica[0]["image"]).any() for other in others)
     assert np.array_equal(next(shard(5, 2, SIZE + 4))["labels"], replica[0]["labels"])
+
+
+def test_a_replica_is_drawn_on_the_cpu_alone(replica, monkeypatch):
+    """By a process per core, each of which would open a GPU that no lock gives it."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "_lazy_init", lambda: pytest.fail("a GPU is opened"))
+    again = next(clevr6.DATA_SET.replica.shard(5, 2, SIZE))
+    assert np.array_equal(again["image"], replica[0]["image"])
 
 
 # ---- a published record ----

@@ -85,6 +85,7 @@ def rendered(worlds, seeds, window):
     return torch.from_numpy(render(worlds, [np.random.default_rng(seed) for seed in seeds], window))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [16, 21])
 def test_an_image_does_not_depend_on_its_company_or_on_threads(size):
     worlds, window, seeds = worlds_of_many_kinds(7), Window.crop(size), range(7)

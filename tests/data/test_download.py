@@ -15,7 +15,7 @@ import pytest
 from emorl.data import download as downloads
 from emorl.data.download import download
 from emorl.data.tfrecords import read_payloads, write_payloads
-from emorl.errors import UserError
+from emorl.runtime.errors import UserError
 
 ALTERNATIVE = "set datasets.toy.source to replica"
 

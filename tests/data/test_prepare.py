@@ -3,6 +3,9 @@
 import gzip
 import os
 import resource
+import shutil
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -14,14 +17,14 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from emorl.data import data_set
+from emorl.data import data_set, store
 from emorl.data.checksums import record_path
 from emorl.data.description import DataSet, Factor, Published, Replica, Scene, label_map
 from emorl.data.prepare import prepare, resize
 from emorl.data.raw import fetch
-from emorl.data.store import describe, load_images, load_split
+from emorl.data.store import describe, load_images, load_records, load_split
 from emorl.data.tfrecords import Feature, decode, encode, read_payloads, write_examples, write_payloads
-from emorl.errors import UserError
+from emorl.runtime.errors import UserError
 
 LAYOUT = (
     Feature("image", "uint8", (8, 12, 3)),
@@ -158,8 +161,22 @@ def test_same_content_has_the_same_hash_and_other_content_another(prepared, raw,
 
 def test_labels_of_training_scenes_are_not_kept(prepared):
     with h5py.File(prepared) as file:
-        assert file["train"].keys() == {"images", "factors"}
-        assert file["validation"].keys() == {"images", "labels", "factors"}
+        assert file["train"].keys() == {"images", "factors", "records"}
+        assert file["validation"].keys() == {"images", "labels", "factors", "records"}
+
+
+def test_the_place_of_each_scene_in_the_raw_file_is_kept_and_is_no_part_of_its_hashes(prepared, tmp_path):
+    kept = {split: load_records(prepared, split).tolist() for split in ("train", "test", "validation")}
+    every = [record for records in kept.values() for record in records]
+    assert every == sorted(set(every))
+    with h5py.File(prepared) as file:
+        rows = [("train", {"images": image}) for image in file["train/images"]]
+    hashes = []
+    for first in (0, 5):
+        numbered = ((split, row | {"records": np.int64(n)}) for n, (split, row) in enumerate(rows, first))
+        store.write(tmp_path / "some.h5", numbered, (), {"data_set": "toy"})
+        hashes.append(store.describe(tmp_path / "some.h5")["content_sha256"])
+    assert hashes[0] == hashes[1]
 
 
 @pytest.mark.parametrize("threads", [1, 2, 3])
@@ -194,7 +211,10 @@ def test_a_data_set_for_testing_alone_has_no_training_scenes(raw, tmp_path):
     ("damage", "message"),
     [
         (lambda record: record | {"mask": np.full((3, 8, 12, 1), 255, np.uint8)}, "masks are not exclusive: pixel"),
-        (lambda record: record | {"mask": np.zeros((3, 8, 12, 1), np.uint8)}, r"pixel \(0, 0\) is in 0 of them"),
+        (
+            lambda record: record | {"mask": np.zeros((3, 8, 12, 1), np.uint8)},
+            r"not complete: pixel \(0, 0\) is in none of them",
+        ),
     ],
 )
 def test_a_scene_that_makes_no_sense_is_named_with_its_record(tmp_path, damage, message):
@@ -315,6 +335,7 @@ def test_interrupted_replica_goes_on_where_it_was(tmp_path, monkeypatch):
     assert (tmp_path / "cut.tfrecords").read_bytes() == (tmp_path / "whole.tfrecords").read_bytes()
 
 
+@pytest.mark.slow
 def test_replica_is_the_same_from_several_processes(tmp_path):
     described, wanted = data_set("tetrominoes"), toy_settings(train=1990)
     for processes in (1, 2):
@@ -349,6 +370,23 @@ def test_cut_store_is_an_error(prepared, data):
     cut.write_bytes(whole[: data.draw(st.integers(0, len(whole) - 1))])
     with pytest.raises(UserError, match=r"cut\.h5 is damaged, or not a prepared data set"):
         load_split(cut, "test")
+
+
+def test_a_store_that_another_program_writes_to_is_not_called_damaged(prepared, tmp_path):
+    path = Path(shutil.copy(prepared, tmp_path / "held.h5"))
+    holding = "import h5py, sys\nwith h5py.File(sys.argv[1], 'a'):\n    print('held', flush=True)\n    sys.stdin.read()"
+    command = [sys.executable, "-c", holding, str(path)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
+        other.stdout.readline()
+        with pytest.raises(UserError, match=r"held\.h5 is open for writing in another program: close it there"):
+            describe(path)
+    assert describe(path)["data_set"] == "toy"
+
+
+def test_what_the_system_says_of_a_store_is_not_called_damage(tmp_path):
+    (tmp_path / "folder.h5").mkdir()
+    with pytest.raises(IsADirectoryError, match=r"folder\.h5"):
+        describe(tmp_path / "folder.h5")
 
 
 @pytest.mark.parametrize("damage", [(b"OHDR", b"oHDR"), (b'{"0": "none"', b'{"0", "none"')])

@@ -1,5 +1,6 @@
 """The authors' processed HDF5 files as a source: the same scenes prepare to the same data."""
 
+import gzip
 from types import SimpleNamespace
 
 import h5py
@@ -12,7 +13,7 @@ from emorl.data.raw import fetch, link
 from emorl.data.store import describe, load_images, load_split
 from emorl.data.tetrominoes import LAYOUT, draw_shard
 from emorl.data.tfrecords import write_examples
-from emorl.errors import UserError
+from emorl.runtime.errors import UserError
 
 TETROMINOES = data_set("tetrominoes")
 RECORDS = [record for record, _ in zip(draw_shard(3, 0, 35), range(14), strict=False)]
@@ -82,7 +83,7 @@ def test_missing_file_is_an_error_that_says_where_to_get_it(tmp_path):
 
 def test_files_changed_since_they_were_noted_are_not_prepared(note, tmp_path):
     write(note.parent / "tetrominoes_test.h5", "test", RECORDS[:3])
-    with pytest.raises(UserError, match=r"tetrominoes_test\.h5 is not the file that .* notes"):
+    with pytest.raises(UserError, match=r"tetrominoes_test\.h5 has sha256 .*, but .*tetrominoes\.json says"):
         prepare(TETROMINOES, wanted(), note, tmp_path / "out.h5")
     assert not (tmp_path / "out.h5").exists()
 
@@ -122,7 +123,7 @@ def test_arrays_of_another_length_or_type_are_an_error(note, tmp_path, name, val
 def test_a_replica_is_not_linked_as_published(tmp_path):
     write_examples(tmp_path / "r.tfrecords", RECORDS, LAYOUT, "tetrominoes_replica_seed0_00000.tfrecords")
     place = tmp_path / "place.tfrecords"
-    link(wanted(source="published"), tmp_path / "r.tfrecords", place)
+    link(TETROMINOES, wanted(source="published"), tmp_path / "r.tfrecords", place)
     with pytest.raises(UserError, match="is a replica"):
         fetch(TETROMINOES, wanted(source="published"), place)
 
@@ -131,17 +132,30 @@ def test_a_link_to_nothing_is_replaced_and_a_file_without_records_is_not_linked(
     place, good = tmp_path / "place.tfrecords", tmp_path / "good.tfrecords"
     place.symlink_to(tmp_path / "gone")
     with pytest.raises(UserError, match="cannot be read"):
-        link(wanted(source="published"), note, place)
+        link(TETROMINOES, wanted(source="published"), note, place)
     assert not place.exists()
     write_examples(good, RECORDS, LAYOUT, "good")
-    link(wanted(source="published"), good, place)
+    link(TETROMINOES, wanted(source="published"), good, place)
     assert place.samefile(good)
+
+
+def test_what_is_not_this_data_set_as_published_is_not_linked(tmp_path):
+    place, other = tmp_path / "place.tfrecords", tmp_path / "other.tfrecords"
+    write_examples(other, [{name: RECORDS[0][name] for name in ("image", "mask")}], LAYOUT[:2], "other")
+    with pytest.raises(UserError, match=r"other\.tfrecords is not Tetrominoes as published: there is no feature"):
+        link(TETROMINOES, wanted(source="published"), other, place)
+    with pytest.raises(UserError, match=r"is a folder; Tetrominoes as published is one GZIP TFRecord file"):
+        link(TETROMINOES, wanted(source="published"), tmp_path, place)
+    other.write_bytes(gzip.decompress(other.read_bytes()))
+    with pytest.raises(UserError, match=r"Not a gzipped file.*; a GZIP TFRecord file is needed, such as gzip makes"):
+        link(TETROMINOES, wanted(source="published"), other, place)
+    assert not place.exists()
 
 
 def test_files_elsewhere_are_linked(note, tmp_path):
     place = tmp_path / "data/raw/processed/tetrominoes.json"
-    link(wanted(), note.parent, place)
-    link(wanted(), note.parent, place)  # again: the same links
+    link(TETROMINOES, wanted(), note.parent, place)
+    link(TETROMINOES, wanted(), note.parent, place)  # again: the same links
     fetch(TETROMINOES, wanted(), place)
     prepare(TETROMINOES, wanted(), place, tmp_path / "linked.h5")
     prepare(TETROMINOES, wanted(), note, tmp_path / "direct.h5")
@@ -153,9 +167,9 @@ def test_links_never_replace_another_file(note, tmp_path):
     place = tmp_path / "raw.tfrecords"
     place.write_text("mine")
     with pytest.raises(UserError, match="is there already, and another file"):
-        link(wanted(source="published"), note, place)
+        link(TETROMINOES, wanted(source="published"), note, place)
     assert place.read_text() == "mine"
     with pytest.raises(UserError, match="no such file"):
-        link(wanted(source="published"), tmp_path / "none", tmp_path / "other")
+        link(TETROMINOES, wanted(source="published"), tmp_path / "none", tmp_path / "other")
     with pytest.raises(UserError, match="a replica is drawn"):
-        link(wanted(source="replica"), note, tmp_path / "other")
+        link(TETROMINOES, wanted(source="replica"), note, tmp_path / "other")

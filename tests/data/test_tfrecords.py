@@ -23,7 +23,7 @@ from emorl.data.tfrecords import (
     read_payloads,
     write_examples,
 )
-from emorl.errors import UserError
+from emorl.runtime.errors import UserError
 
 LAYOUT = (
     Feature("image", "uint8", (9, 7, 3)),  # more than 127 bytes: lengths of two varint bytes

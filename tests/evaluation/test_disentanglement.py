@@ -1,6 +1,5 @@
 """DCI against scikit-learn, brute force, and codes whose worth is known."""
 
-import json
 from itertools import permutations
 
 import h5py
@@ -10,24 +9,19 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
+from performing import ORIGIN, performed
 from scipy.stats import entropy
 from sklearn.ensemble import GradientBoostingClassifier, GradientBoostingRegressor
 from sklearn.model_selection import train_test_split
 
-from emorl import config
 from emorl.data import data_set
 from emorl.data.store import Split, load_split
-from emorl.errors import UserError
-from emorl.evaluation.disentanglement import (
-    completeness,
-    disentanglement,
-    disentanglement_scores,
-    evaluate,
-    match_objects,
-    scalar_factors,
-)
-from emorl.evaluation.job import EvaluationJob
+from emorl.evaluation.disentanglement import evaluate, match_objects, scalar_factors
+from emorl.evaluation.interface import EvaluationJob
+from emorl.evaluation.parts.dci import completeness, disentanglement, disentanglement_scores
 from emorl.models import Decomposition, Model
+from emorl.pipeline import config
+from emorl.runtime.errors import UserError
 
 label_maps = arrays(np.uint8, (4, 5), elements=st.integers(0, 4))
 
@@ -140,23 +134,22 @@ def test_scores_are_scikit_learns(objects):
         assert found.per_seed["completeness"][i] == pytest.approx(completeness(np.transpose(importance)))
         assert found.per_seed["informativeness"][i] == pytest.approx(np.mean(exact))
         assert found.per_seed["informativeness_correct"][i] == pytest.approx(np.mean(correct))
-    assert found.summary == {metric: pytest.approx(np.mean(values)) for metric, values in found.per_seed.items()}
 
 
 def test_one_dimension_for_each_factor_is_disentangled_and_a_rotation_of_it_is_not(objects):
     codes, factors = objects
     rotation, _ = np.linalg.qr(np.random.default_rng(2).normal(size=(4, 4)))
-    aligned = disentanglement_scores(codes, factors, DISCRETE, [0], 30).summary
-    rotated = disentanglement_scores(codes @ rotation, factors, DISCRETE, [0], 30).summary
-    assert min(aligned["disentanglement"], aligned["completeness"]) > 0.95
-    assert aligned["informativeness_correct"] > 0.95
-    assert max(rotated["disentanglement"], rotated["completeness"]) < 0.6
+    aligned = disentanglement_scores(codes, factors, DISCRETE, [0], 30).per_seed
+    rotated = disentanglement_scores(codes @ rotation, factors, DISCRETE, [0], 30).per_seed
+    assert min(aligned["disentanglement"], aligned["completeness"]) > [0.95]
+    assert aligned["informativeness_correct"] > [0.95]
+    assert max(rotated["disentanglement"], rotated["completeness"]) < [0.6]
 
 
 def test_exact_predictions_know_nothing_of_continuous_factors(objects):
     """The paper's informativeness cannot exceed the share of discrete factors: a half, here and on CLEVR."""
     scores = disentanglement_scores(*objects, DISCRETE, [0], 30)
-    assert scores.summary["informativeness"] == pytest.approx(0.5)
+    assert scores.per_seed["informativeness"] == [pytest.approx(0.5)]
     assert scores.factors["x"]["informativeness"] == 0
     assert scores.factors["x"]["informativeness_correct"] > 0.95
 
@@ -177,7 +170,7 @@ def test_factors_that_do_not_vary_are_known_and_weigh_nothing(objects):
     scores = disentanglement_scores(codes, factors | constant, DISCRETE | {"material"}, [0], 30)
     assert scores.factors["material"] == {"informativeness": 1, "informativeness_correct": 1}
     assert scores.importance["material"] == scores.importance["z"] == [0, 0, 0, 0]
-    assert scores.summary["completeness"] > 0.95
+    assert scores.per_seed["completeness"] > [0.95]
 
 
 def test_a_single_class_in_the_training_half_is_predicted_for_all():
@@ -229,13 +222,13 @@ class Oracle(Model):
     def decompose(self, images, inference, generator):
         part = slice(self.seen, self.seen + len(images))
         self.seen += len(images)
-        colours = images[:, None].expand(-1, 4, -1, -1, -1)
+        reconstructions = images[:, None].expand(-1, 4, -1, -1, -1)
         if not self.means:
-            return Decomposition(self.masks[part], colours, self.codes[part], images)
+            return Decomposition(self.masks[part], reconstructions, self.codes[part], images)
         samples = torch.randn(self.codes[part].shape, generator=generator)
         masks = torch.rand(self.masks[part].shape, generator=generator)
         self.decoded = self.masks[part]
-        return Decomposition(masks, colours, samples, images, means=self.codes[part])
+        return Decomposition(masks, reconstructions, samples, images, means=self.codes[part])
 
     def decode(self, latents):
         return None, self.decoded
@@ -263,32 +256,31 @@ def job_of(model, data, out):
         settings=evaluation.model_copy(update={"disentanglement": ours}),
         data=data,
         seed=0,
-        origin={"run": "r"},
+        origin=ORIGIN,
         out=out,
     )
 
 
 def evaluated(model, data, folder):
     job = job_of(model, data, folder / "disentanglement.json")
-    evaluate(job)
-    return json.loads(job.out.read_text())
+    return performed("disentanglement", job)
 
 
 def test_evaluation_file(prepared, tmp_path):
     split = load_split(prepared, "test")
     result = evaluated(Oracle(split.labels, codes_of_factors(split)), prepared, tmp_path)
     metrics = ["disentanglement", "completeness", "informativeness", "informativeness_correct"]
-    assert list(result["summary"]) == [*metrics, "matched"]
-    assert result["summary"]["matched"] == 1
-    assert result["objects"] == sum(len(np.unique(labels)) - 1 for labels in split.labels[:12])
-    assert result["factors"]["color_0"] == {"informativeness": 1, "informativeness_correct": 1}
-    assert np.argmax(result["importance"]["color_2"]) == 2
-    assert {len(values) for values in result["importance"].values()} == {6}
-    assert {metric: len(values) for metric, values in result["per_seed"].items()} == dict.fromkeys(metrics, 2)
-    floor = result["controls"]["permuted_codes"]
-    assert floor["informativeness_correct"] < result["summary"]["informativeness_correct"] - 0.2
-    assert result["split_seeds"] == [0, 1]
-    assert result["origin"] == {"run": "r"}
+    assert list(result.summary) == [*metrics, "matched"]
+    assert result.summary["matched"] == 1
+    assert result.kept["objects"] == sum(len(np.unique(labels)) - 1 for labels in split.labels[:12])
+    assert result.kept["factors"]["color_0"] == {"informativeness": 1, "informativeness_correct": 1}
+    assert np.argmax(result.kept["importance"]["color_2"]) == 2
+    assert {len(values) for values in result.kept["importance"].values()} == {6}
+    assert {metric: len(values) for metric, values in result.kept["per_seed"].items()} == dict.fromkeys(metrics, 2)
+    floor = result.controls["permuted_codes"]
+    assert floor["informativeness_correct"] < result.summary["informativeness_correct"] - 0.2
+    assert result.kept["split_seeds"] == [0, 1]
+    assert result.origin == ORIGIN
 
 
 def test_evaluation_repeats(prepared, tmp_path):
@@ -308,7 +300,7 @@ def test_posterior_means_and_their_masks_are_preferred(prepared, tmp_path):
 def test_a_model_that_finds_no_object_has_no_scores(prepared, tmp_path):
     split = load_split(prepared, "test")
     collapsed = Oracle(np.zeros_like(split.labels), codes_of_factors(split))
-    assert evaluated(collapsed, prepared, tmp_path)["summary"] == {"matched": 0}
+    assert evaluated(collapsed, prepared, tmp_path).summary == {"matched": 0}
 
 
 def test_data_without_factors_are_refused(prepared, tmp_path):

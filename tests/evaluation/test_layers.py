@@ -2,20 +2,21 @@
 
 import numpy as np
 import pytest
-from test_refinement import job_of, result_of
+from performing import performed
+from test_refinement import job_of
 
-from emorl.errors import UserError
 from emorl.evaluation import layers
+from emorl.runtime.errors import UserError
 
 
 def test_layers_are_scored_and_shown(prepared, tmp_path):
     job = job_of("emorl", prepared, tmp_path, examples=3)
-    result = result_of(layers.evaluate, job)
+    result = performed("layers", job)
     L, K = job.build().settings.L, job.build().settings.K
     numbers = [str(layer + 1) for layer in range(L)]
-    assert all(list(row) == numbers for row in result["summary"].values())
-    assert result["summary"].keys() == {"ari_layer", "mse_layer", "kl_from_initial"}
-    assert min(result["summary"]["kl_from_initial"].values()) > 0
+    assert all(list(row) == numbers for row in result.summary.values())
+    assert result.summary.keys() == {"fg_ari_layer", "mse_layer", "kl_from_initial"}
+    assert min(result.summary["kl_from_initial"].values()) > 0
 
     arrays = np.load(job.arrays_path)
     assert arrays["reconstruction"].shape == (3, L + 1, 3, 12, 12)

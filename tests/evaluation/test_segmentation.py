@@ -1,5 +1,7 @@
 """Metrics against scikit-learn, brute force and predictions whose worth is known."""
 
+from itertools import permutations
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -8,7 +10,14 @@ from hypothesis.extra.numpy import arrays
 from PIL import Image
 from sklearn.metrics import adjusted_rand_score
 
-from emorl.evaluation.segmentation import adjusted_rand_index, contingency, mean_best_overlap, segment
+from emorl.evaluation.parts.segmentation import (
+    adjusted_rand_index,
+    background_share,
+    contingency,
+    mean_best_overlap,
+    mean_iou,
+    segment,
+)
 
 label_maps = arrays(np.uint8, (2, 4, 5), elements=st.integers(0, 3))
 
@@ -57,6 +66,27 @@ def test_mean_best_overlap_against_brute_force(truth, prediction):
             if (t == o).any()
         ]
         assert found == pytest.approx(np.mean(best) if best else 0.0)
+
+
+@settings(max_examples=100, deadline=None)
+@given(label_maps, label_maps)
+def test_mean_iou_against_all_matchings(truth, prediction):
+    for found, t, p in zip(mean_iou(truth, prediction), truth, prediction, strict=True):
+        objects = [o for o in range(1, 4) if (t == o).any()]
+        totals = [
+            sum(
+                ((t == o) & (p == s)).sum() / max(((t == o) | (p == s)).sum(), 1)
+                for o, s in zip(objects, slots, strict=True)
+            )
+            for slots in permutations(range(4), len(objects))
+        ]
+        assert found == pytest.approx(max(totals) / len(objects) if objects else 0.0)
+
+
+def test_the_background_is_whole_in_one_segment_or_split():
+    truth = np.array([[0, 0, 0, 0, 1, 1]] * 3)
+    prediction = np.array([[2, 2, 2, 2, 2, 0], [0, 1, 2, 2, 2, 2], [0, 1, 2, 3, 3, 3]])
+    np.testing.assert_allclose(background_share(truth, prediction), [1, 1 / 2, 1 / 4])
 
 
 def test_contingency_counts():

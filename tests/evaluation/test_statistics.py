@@ -8,13 +8,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from emorl.evaluation.statistics import (
+from emorl.evaluation.parts.statistics import (
+    CONSISTENT_MEAN,
+    CONSISTENT_SPREAD,
+    WIDEST,
     Comparison,
     Other,
     failure_interval,
     holm,
-    probability_of_deciding,
     seeds_to_decide,
+    simulate,
     summarise,
 )
 
@@ -113,39 +116,98 @@ def test_the_failure_interval_is_clopper_and_pearsons():
     assert failure_interval(0, 5) == pytest.approx((0, 1 - 0.025**0.2))
 
 
+def chance(comparison, printed):
+    return simulate([comparison], 0.05, printed).decided.mean()
+
+
 @pytest.mark.parametrize(("n", "margin"), [(5, 1.5), (5, 2.0), (10, 2.0), (3, 2.0)])
 def test_power_is_that_of_simulated_seeds(n, margin):
+    """Seed by seed, where `simulate` draws means and spreads; the paper's five are drawn, too."""
     generator = np.random.default_rng(2)
     comparison = Comparison(0.0, 1.0, n, -margin, margin, Other(1.0, 5, ours=False))
     decided = 0
-    for paper_mean, ours in zip(
-        generator.normal(0, 1 / math.sqrt(5), 600), generator.normal(0, 1, (600, n)), strict=True
-    ):
-        drawn = of_sample(ours, paper_mean - margin, paper_mean + margin, comparison.other)
+    for paper, ours in zip(generator.normal(0, 1, (600, 5)), generator.normal(0, 1, (600, n)), strict=True):
+        other = Other(paper.std(ddof=1), 5, ours=False)
+        drawn = of_sample(ours, paper.mean() - margin, paper.mean() + margin, other)
         decided += min(drawn.p_inside, drawn.p_outside) <= 0.05
-    expected = probability_of_deciding(comparison, 0.05, other_is_random=True)
-    assert expected == pytest.approx(decided / 600, abs=0.05)
+    assert chance(comparison, printed=True) == pytest.approx(decided / 600, abs=0.05)
+
+
+def test_a_family_is_simulated_as_it_is_judged():
+    """By the step-down procedure, not by its first step alone: claims that are decided ease the way of the others."""
+    family = [Comparison(mean, 1.0, 5, 0.0, math.inf) for mean in (5.0, 5.0, 5.0, 1.5)]
+    generator, decided = np.random.default_rng(3), np.zeros(4)
+    for _ in range(600):
+        drawn = [of_sample(generator.normal(c.estimate, 1, 5), 0.0, math.inf) for c in family]
+        decided += np.array(holm([min(c.p_inside, c.p_outside) for c in drawn])) <= 0.05
+    found = simulate(family, 0.05, printed=False).decided.mean(0)
+    np.testing.assert_allclose(found, decided / 600, atol=0.05)
+    first_step = simulate([family[-1]], 0.05 / 4, printed=False).decided.mean()
+    assert found[-1] > first_step + 0.1
+    assert simulate([family[-1]], 0.05, printed=False, never=3).decided.mean() == pytest.approx(first_step)
 
 
 def test_five_printed_seeds_cannot_show_equivalence_within_one_deviation():
     many = Comparison(0.0, 1.0, 100, -1.0, 1.0, Other(1.0, 5, ours=False))
-    assert probability_of_deciding(many, 0.05, other_is_random=True) < 0.3
+    assert chance(many, printed=True) < 0.3
+    narrow = Comparison(0.0, 1.0, 100, -0.95, 0.95, Other(1.0, 5, ours=False))
+    assert (many.undecidable, narrow.undecidable) == (False, True)  # 2.13 / sqrt(5) = 0.953
+    assert narrow.with_seeds(10**6).p_inside > 0.05 - 1e-6
+    assert not Comparison(0.0, 1.0, 5, -0.1, 0.1, Other(1.0, 5, ours=True)).undecidable
+
+
+def of_the_same_law(ours, theirs):
+    """SciPy's t and F tests along the last axis, our spread counted as at most WIDEST times theirs."""
+    (mean, std, n), (other_mean, other_std, m) = (
+        (sample.mean(-1), sample.std(-1, ddof=1), sample.shape[-1]) for sample in (ours, theirs)
+    )
+    counted = np.minimum(std, WIDEST * other_std)
+    t_test = stats.ttest_ind_from_stats(mean, counted, n, other_mean, other_std, m).pvalue > CONSISTENT_MEAN
+    return t_test & (stats.f.sf((std / other_std) ** 2, n - 1, m - 1) > CONSISTENT_SPREAD)
+
+
+def test_consistent_is_a_two_sample_t_test_and_an_f_test():
+    theirs, found = THEIRS - THEIRS.mean(), []
+    for shift, spread in [(0, 1), (1.5, 1), (1.9, 1), (0, 3), (0, 9), (3, 3), (3.2, 3.4)]:
+        ours = shift + spread * (OURS - OURS.mean())
+        comparison = of_sample(ours, -1, 1, Other(theirs.std(ddof=1), len(theirs), ours=False))
+        assert comparison.consistent == of_the_same_law(ours, theirs), (shift, spread)
+        found.append(comparison.consistent)
+    assert found == [True, True, False, True, False, True, False]  # the last by SciPy's t test alone would be
+
+
+def test_a_wide_spread_of_ours_does_not_excuse_a_mean_that_is_off():
+    theirs = Other(1.0, 5, ours=False)
+    wide, wider = (Comparison(3.0, std, 5, -2.0, 2.0, theirs) for std in (2.0, 3.5))
+    assert stats.ttest_ind_from_stats(3.0, wider.std, 5, 0.0, 1.0, 5).pvalue > CONSISTENT_MEAN
+    assert (wide.consistent, wider.consistent) == (False, False)
+
+
+@pytest.mark.parametrize(("n", "paper"), [(5, 5), (10, 10), (10, 5)])
+def test_a_perfect_reproduction_is_consistent_as_often_as_seed_by_seed(n, paper):
+    generator, other = np.random.default_rng(4), Other(1.0, paper, ours=False)
+    ours, theirs = (generator.normal(0, 1, (20_000, size)) for size in (n, paper))
+    perfect, off = (
+        simulate([Comparison(shift, 1.0, n, -2.0, 2.0, other)], 0.05, True, draws=20_000) for shift in (0, 2)
+    )
+    assert perfect.consistent.mean() == pytest.approx(of_the_same_law(ours, theirs).mean(), abs=0.005)
+    assert off.consistent.mean() < (0.24 if n == paper == 5 else 0.1)
 
 
 def test_an_estimate_that_two_seeds_left_open_needs_more():
     """Far outside of a range much narrower than the error, where the test of "outside" has two tails."""
     comparison = Comparison(12.3, 12.0, 2, 94.6, 101.8, Other(1.8, 5, ours=False))
     assert min(comparison.p_inside, comparison.p_outside) > 0.05
-    assert probability_of_deciding(comparison, 0.05, False) < 0.6
-    assert seeds_to_decide(comparison, 0.05) > 2
+    assert chance(comparison, printed=False) < 0.6
+    assert seeds_to_decide([comparison], 0.05)[0] > 2
 
 
 def test_seeds_to_decide_is_the_least_number_that_probably_does():
     comparison = Comparison(0.5, 1.0, 3, 0.0, math.inf)
-    n = seeds_to_decide(comparison, 0.05)
-    powers = [probability_of_deciding(comparison.with_seeds(m), 0.05, False) for m in (n - 1, n)]
+    (n,) = seeds_to_decide([comparison], 0.05)
+    powers = [chance(comparison.with_seeds(m), printed=False) for m in (n - 1, n)]
     assert powers[0] < 0.8 <= powers[1]
-    assert seeds_to_decide(Comparison(0.001, 1.0, 3, 0.0, math.inf), 0.05) is None
+    assert seeds_to_decide([Comparison(0.001, 1.0, 3, 0.0, math.inf)], 0.05) == [None]
 
 
 def test_more_of_our_seeds_leave_the_papers_as_they_are():

@@ -1,17 +1,16 @@
 """Activeness, traversals and leak of models whose every pixel is known."""
 
-import json
-
 import numpy as np
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from performing import performed
 from test_refinement import job_of
 
 from emorl.data.store import load_split
 from emorl.evaluation import leak, traversal
-from emorl.evaluation.job import EvaluationJob
+from emorl.evaluation.interface import Evaluation, EvaluationJob
 from emorl.models.interface import Decomposition, Model
 
 SIZE, K, D = 12, 2, 3
@@ -33,14 +32,14 @@ class TwoHalves(Model):
 
     def decompose(self, images, inference, generator):
         latents = torch.rand(len(images), K, D, generator=generator)
-        colours, masks = self.decode(latents)
-        return Decomposition(masks, colours, latents, (masks[:, :, None] * colours).sum(1))
+        reconstructions, masks = self.decode(latents)
+        return Decomposition(masks, reconstructions, latents, (masks[:, :, None] * reconstructions).sum(1))
 
     def decode(self, latents):
-        colours = torch.zeros(len(latents), K, 3, SIZE, SIZE)
+        reconstructions = torch.zeros(len(latents), K, 3, SIZE, SIZE)
         red = latents[:, :1, 0] if self.leaks else latents[:, :, 0]
-        colours[:, :, 0] = red[:, :, None, None]
-        return colours, HALVES.expand(len(latents), -1, -1, -1)
+        reconstructions[:, :, 0] = red[:, :, None, None]
+        return reconstructions, HALVES.expand(len(latents), -1, -1, -1)
 
     accumulate_gradients = None
 
@@ -48,29 +47,28 @@ class TwoHalves(Model):
 TwoHalves.__abstractmethods__ = frozenset()
 
 
-def run(evaluation, model: Model, prepared, folder) -> tuple[dict, dict[str, np.ndarray]]:
+def run(evaluation: str, model: Model, prepared, folder) -> tuple[Evaluation, dict[str, np.ndarray]]:
     job = job_of("emorl", prepared, folder)
     job = EvaluationJob(**(vars(job) | {"build": lambda: model}))
-    evaluation.evaluate(job)
-    return json.loads(job.out.read_text()), dict(np.load(job.arrays_path))
+    return performed(evaluation, job), dict(np.load(job.arrays_path))
 
 
 def test_activeness_is_the_variance_of_the_pixels(prepared, tmp_path):
-    result, arrays = run(traversal, TwoHalves(), prepared, tmp_path)
-    low, high = result["range"]["low"][0], result["range"]["high"][0]
+    result, arrays = run("traversal", TwoHalves(), prepared, tmp_path)
+    low, high = result.kept["range"]["low"][0], result.kept["range"]["high"][0]
     assert 0 <= low < high <= 1
     values = np.linspace(low, high, 3)
     expected = values.var(ddof=1) / 2 / 3  # half of the pixels, one of three channels
-    assert result["summary"]["activeness"] == {"0": pytest.approx(expected, rel=1e-4), "1": 0, "2": 0}
-    assert result["summary"]["active_share"] == pytest.approx(1 / 3)
+    assert result.summary["activeness"] == {"0": pytest.approx(expected, rel=1e-4), "1": 0, "2": 0}
+    assert result.summary["active_share"] == pytest.approx(1 / 3)
     assert arrays["dimensions"][0, 0] == 0
 
 
 def test_example_traversals_move_one_slot_and_nothing_else(prepared, tmp_path):
-    result, arrays = run(traversal, TwoHalves(), prepared, tmp_path)
+    result, arrays = run("traversal", TwoHalves(), prepared, tmp_path)
     n, S, V = 2, 2, 3
     assert arrays["scenes"].shape == (n, S, D, V, 3, SIZE, SIZE)
-    values = np.linspace(result["range"]["low"][0], result["range"]["high"][0], V)
+    values = np.linspace(result.kept["range"]["low"][0], result.kept["range"]["high"][0], V)
     for image in range(n):
         for number, slot in enumerate(arrays["slots"][image]):
             half = HALVES[slot].numpy() == 1
@@ -81,9 +79,9 @@ def test_example_traversals_move_one_slot_and_nothing_else(prepared, tmp_path):
 
 
 def test_independent_slots_do_not_leak(prepared, tmp_path):
-    result, arrays = run(leak, TwoHalves(), prepared, tmp_path)
-    summary = result["summary"]
-    assert result["dimension"] == 0
+    result, arrays = run("leak", TwoHalves(), prepared, tmp_path)
+    summary = result.summary
+    assert result.kept["dimension"] == 0
     assert summary["changed_inside"] > 0.5
     assert summary["changed_outside"] == summary["changed_objects"] == summary["changed_outside_first"] == 0
     for image, slots in enumerate(arrays["slots"]):
@@ -92,19 +90,38 @@ def test_independent_slots_do_not_leak(prepared, tmp_path):
 
 
 def test_a_slot_that_rules_the_scene_leaks_through_its_whole_outside(prepared, tmp_path):
-    summary = run(leak, TwoHalves(leaks=True), prepared, tmp_path)[0]["summary"]
+    summary = run("leak", TwoHalves(leaks=True), prepared, tmp_path)[0].summary
     assert summary["changed_outside_first"] == summary["changed_objects_first"] == summary["changed_inside_first"] > 0.5
     assert summary["changed_outside"] == pytest.approx(summary["changed_outside_first"] / 2)  # slot 1 does nothing
+
+
+class CutsAnew(TwoHalves):
+    """Has its two slots side by side in every other image that it is given, else on top of each other."""
+
+    given = 0
+
+    def decompose(self, images, inference, generator):
+        result = super().decompose(images, inference, generator)
+        self.given += 1
+        masks = HALVES if self.given % 2 else HALVES.mT
+        return Decomposition(
+            masks.expand_as(result.masks),
+            *[getattr(result, n) for n in ("reconstructions", "latents")],
+            result.reconstruction,
+        )
+
+
+def test_two_inferences_agree_or_do_not(prepared, tmp_path):
+    """Among objects' pixels, whatever the background is cut into."""
+    assert run("leak", TwoHalves(), prepared, tmp_path)[0].summary["ari_of_two_inferences"] == 1
+    assert run("leak", CutsAnew(), prepared, tmp_path)[0].summary["ari_of_two_inferences"] < 0.7
 
 
 @pytest.mark.parametrize("model", ["slot_attention", "genesis", "genesis_s", "monet"])
 def test_every_kind_of_model_can_be_traversed(model, prepared, tmp_path):
     job = job_of(model, prepared, tmp_path)
-    traversal.evaluate(job)
-    traversed = json.loads(job.out.read_text())
-    assert max(traversed["summary"]["activeness"].values()) > 0
-    leak.evaluate(job)
-    assert 0 <= json.loads(job.out.read_text())["summary"]["changed_inside"] <= 1
+    assert max(performed("traversal", job).summary["activeness"].values()) > 0
+    assert 0 <= performed("leak", job).summary["changed_inside"] <= 1
 
 
 @given(st.integers(0, 2**32 - 1))

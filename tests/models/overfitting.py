@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from emorl.models import Model
-from emorl.settings import Settings
+from emorl.runtime.settings import Settings
 
 
 def error_drop(model: Model, images: Tensor, inference: Settings, steps: int, lr: float) -> float:

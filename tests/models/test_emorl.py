@@ -4,9 +4,12 @@ import pytest
 import torch
 from overfitting import error_drop
 from pydantic import ValidationError
+from torch.distributions import Normal
 
-from emorl.models.emorl import EfficientMORL, EmorlSettings, loss_weights
+from emorl.models import emorl
+from emorl.models.emorl import Decoded, EfficientMORL, EmorlSettings, loss_weights
 from emorl.models.parts import latents
+from emorl.models.parts.latents import kl_divergence
 
 BASE = dict(
     K=3, D=8, L=3, encoder_channels=8, decoder="small", decoder_channels=8, likelihood="gaussian", sigma=0.3,
@@ -31,31 +34,31 @@ def gradients(model: EfficientMORL) -> dict[str, torch.Tensor]:
     return {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
 
 
-def naive_loss(model: EfficientMORL, images: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+def naive_loss(model: EfficientMORL, images: torch.Tensor, generator: torch.Generator, monkeypatch) -> torch.Tensor:
     """Algorithm 1 as it stands, in one graph: every decode stays in memory and is differentiated at the end."""
+
+    def decode(images, z, share, differentiate):
+        decoded = Decoded(*model.decoder(z))
+        return model._nll(images, decoded), decoded
+
     settings = model.settings
     I, beta = settings.refinement[0], model.geco.weight(1)
-    nlls = []
-
-    def decode(z, i):
-        nll = model._nll(images, *model.decoder(z))
-        nlls.append(nll)
-        return nll.detach(), torch.autograd.grad(nll.sum(), z, retain_graph=True)[0].detach()
-
-    steps = list(model._infer(images, I, beta, settings.reference_batch, generator, decode))
     weights = loss_weights(I, settings.loss_weights)
-    return sum(w * (q.kl + beta * nll).mean() for w, q, nll in zip(weights, steps, nlls, strict=True))
+    with monkeypatch.context() as naive:
+        naive.setattr(model, "_decode", decode)
+        steps = model._infer(images, I, beta, settings.reference_batch, generator, weights)
+        return sum(w * (q.kl + beta * q.nll).mean() for w, q in zip(weights, steps, strict=True))
 
 
 @pytest.mark.parametrize("changes", [
     {}, {"prior": "bottom_up"}, {"prior": "reversed"}, {"likelihood": "mixture"}, {"gru": "single"}, {"L": 0}, {"L": 1},
     {"decoder": "iodine"}, {"decoder": "deconvolutional"}, {"loss_weights": "paper"}, {"refinement": {0: 0}},
-    {"geco": GECO}, {"reference_batch": 16},
+    {"geco": GECO}, {"reference_batch": 16}, {"prior": "bottom_up", "refinement_prior": "paper"},
 ], ids=str)  # fmt: skip
-def test_one_backward_per_decode_gives_the_naive_gradients(changes):
+def test_one_backward_per_decode_gives_the_naive_gradients(changes, monkeypatch):
     model = build(**changes)
     images = some_images()
-    naive_loss(model, images, torch.Generator().manual_seed(1)).backward()
+    naive_loss(model, images, torch.Generator().manual_seed(1), monkeypatch).backward()
     expected = {name: grad.clone() for name, grad in gradients(model).items()}
     model.zero_grad()
 
@@ -96,6 +99,38 @@ class Held:
         self.held[0] -= self.tensor.numel()
 
 
+@pytest.mark.parametrize(("changes", "layer"), [
+    ({"prior": "reversed++"}, 1), ({"prior": "reversed"}, None), ({"prior": "bottom_up"}, None),
+    ({"prior": "bottom_up", "refinement_prior": "paper"}, 2),
+], ids=str)  # fmt: skip
+def test_refinement_has_the_prior_of_its_option(changes, layer, monkeypatch):
+    """p(z^1 | z^2), N(0, I), or with L = 3 p(z^3 | z^2): of a sample of layer 2 in both, the last that is drawn."""
+    model, images = build(L=3, refinement={0: 1}, **changes), some_images()
+    priors, compared = [], []
+    forward, divergence = model.prior.forward, kl_divergence
+    monkeypatch.setattr(model.prior, "forward", lambda z: priors.append(forward(z)) or priors[-1])
+    monkeypatch.setattr(emorl, "kl_divergence", lambda q, p=None: compared.append((q, p)) or divergence(q, p))
+    *_, refined = model._infer(images, 1, torch.tensor(1.0), 2, torch.Generator().manual_seed(0))
+    used = compared[-1][1]
+    assert (used is None) == (layer is None)
+    assert used is None or used is priors[-1]
+    torch.testing.assert_close(refined.kl, divergence(model._gaussian(refined.lam), used))
+    assert len(priors) == 2
+
+
+def test_the_top_layers_kl_is_told_apart_from_that_of_all_layers():
+    """So that zero steps and one can be compared: from I = 1 on, the KL is of the top layer alone."""
+    model, images = build(L=3, prior="reversed"), some_images()
+    inference = model.Inference(refinement_steps=1, reference_batch=2)
+    unrefined, refined = model.refinements(images, inference, torch.Generator().manual_seed(0))
+    *_, q = model._infer(images, 0, torch.tensor(1.0), 2, torch.Generator().manual_seed(0))
+    mean, std = model._gaussian(q.lam)
+    expected = torch.distributions.kl_divergence(Normal(mean, std), Normal(0.0, 1.0)).sum((1, 2)).detach()
+    torch.testing.assert_close(unrefined.scalars["kl_top"], expected)
+    assert (unrefined.scalars["kl"] > unrefined.scalars["kl_top"]).all()
+    torch.testing.assert_close(refined.scalars["kl_top"], refined.scalars["kl"])
+
+
 @pytest.mark.parametrize(("changes", "count"), [
     (dict(K=7, D=64, encoder_channels=64, decoder="iodine", decoder_channels=64), 666_502),
     (dict(K=4, D=32, encoder_channels=64, decoder="small", decoder_channels=32), 467_238),
@@ -119,13 +154,15 @@ def test_slots_are_equivariant_to_the_order_of_the_initial_samples(changes, monk
     torch.testing.assert_close(permuted.reconstruction, plain.reconstruction, rtol=1e-4, atol=1e-5)
 
 
-def test_posterior_is_invariant_to_the_order_of_pixels():
+def test_posterior_is_invariant_to_the_order_of_pixels(monkeypatch):
     """Appendix A.2: stage 1 sees the encoded pixels as a set."""
-    model = build()
-    features = model.encoder(2 * some_images() - 1)
-    order = torch.randperm(features.shape[1], generator=torch.Generator().manual_seed(0))
-    plain = model._bottom_up_inference(features, torch.Generator().manual_seed(1))
-    shuffled = model._bottom_up_inference(features[:, order], torch.Generator().manual_seed(1))
+    model, images, seed = build(), some_images(), torch.Generator().manual_seed
+    inference = model.Inference(refinement_steps=0, reference_batch=1)
+    (plain,) = model._infer_at_test_time(images, inference, seed(1))
+    features = model.encoder(2 * images - 1)
+    order = torch.randperm(features.shape[1], generator=seed(0))
+    monkeypatch.setattr(model.encoder, "forward", lambda images: features[:, order])
+    (shuffled,) = model._infer_at_test_time(images, inference, seed(1))
     torch.testing.assert_close(shuffled.lam, plain.lam, rtol=1e-4, atol=1e-5)
 
 
@@ -168,7 +205,8 @@ def test_a_layers_distance_from_the_initial_posterior_is_pytorchs_kl():
     inference = model.Inference(refinement_steps=0, reference_batch=1)
     *layers, _ = model.layers(images, inference, torch.Generator().manual_seed(3))
     initial = torch.distributions.Normal(*model._gaussian(model.initial_posterior.detach()))
-    for found, layer in zip(layers, model._stage_1(images, torch.Generator().manual_seed(3)).layers, strict=True):
+    (q,) = model._infer_at_test_time(images, inference, torch.Generator().manual_seed(3))
+    for found, layer in zip(layers, q.layers, strict=True):
         posterior = torch.distributions.Normal(*model._gaussian(layer.lam))
         expected = torch.distributions.kl_divergence(posterior, initial).sum((1, 2))
         torch.testing.assert_close(found.scalars["kl_from_initial"], expected, rtol=1e-4, atol=1e-4)
@@ -229,6 +267,7 @@ def test_unreachable_geco_target_is_a_warning():
     assert "floor" in warning
 
 
+@pytest.mark.slow
 def test_overfits_a_handful_of_images(replica_images):
     """By a factor of 10; giving their mean for all images would be one of 8."""
     changes = dict(D=32, L=1, encoder_channels=16, decoder_channels=32, prior="bottom_up", refinement={0: 1}, sigma=0.1)

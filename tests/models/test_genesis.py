@@ -9,8 +9,8 @@ from pydantic import ValidationError
 from torch.distributions import Normal
 from torch.nn import functional as F
 
-from emorl import config
 from emorl.models import Model, model_class
+from emorl.models.parts import latents
 from emorl.models.parts.autoregressive import (
     AutoregressivePosterior,
     AutoregressivePrior,
@@ -18,12 +18,13 @@ from emorl.models.parts.autoregressive import (
     posterior_gaussian,
     prior_gaussian,
 )
-from emorl.models.parts.components import ComponentDecoder, ComponentEncoder
+from emorl.models.parts.components import ComponentDecoder
 from emorl.models.parts.gated import GatedDecoder, GatedEncoder, grid_sizes, strides
 from emorl.models.parts.genesis_geco import GenesisGeco, GenesisGecoSettings
 from emorl.models.parts.latents import standard_normal
 from emorl.models.parts.likelihoods import gaussian_nll, mixture_nll
 from emorl.models.parts.stick_breaking import stick_breaking
+from emorl.pipeline import config
 
 GECO = dict(goal=0.5655, step_size=1e-5, alpha=0.99, beta_start=1.0, beta_min=1e-10, speedup=10.0)
 COMMON = dict(K=3, likelihood="mixture", sigma=0.7, gated_channels=4, features=16, prior_hidden=16, geco=GECO)
@@ -150,28 +151,36 @@ def test_strides_and_grids_are_the_published_ones_and_said_for_other_sizes():
 
 def test_component_decoder_concatenates_latent_and_coordinates():
     torch.manual_seed(0)
-    decoder, z = ComponentDecoder(6, 4, 5, torch.float32), torch.randn(2, 3, 4)
+    decoder, z = ComponentDecoder(6, 4, 5, 3, torch.nn.ELU, torch.float32), torch.randn(2, 3, 4)
     axis = torch.linspace(-1, 1, 14)
     rows, columns = axis[:, None].expand(14, 14), axis[None, :].expand(14, 14)
     grid = torch.cat((z.flatten(0, 1)[:, :, None, None].expand(-1, -1, 14, 14),
                       torch.stack((rows, columns)).expand(6, 2, 14, 14)), 1)  # fmt: skip
-    expected = decoder.rest(F.conv2d(grid, decoder.first.weight, decoder.first.bias)).sigmoid().unflatten(0, (2, 3))
+    expected = decoder.rest(F.conv2d(grid, decoder.first.weight, decoder.first.bias)).unflatten(0, (2, 3))
     assert expected.shape == (2, 3, 3, 6, 6)
     torch.testing.assert_close(decoder(z), expected)
 
 
-def test_component_encoder_sees_each_slot_s_log_mask_beside_the_image():
-    torch.manual_seed(0)
-    encoder, images, log_masks = (
-        ComponentEncoder(35, 4, 6, 5, torch.float32),
-        some_images(2, 35),
-        torch.randn(2, 3, 1, 35, 35),
-    )
-    mean, std = encoder(images, log_masks)
+@pytest.mark.parametrize("noise", [0, 1])
+def test_component_encoder_sees_each_slot_s_log_mask_beside_the_image(noise, monkeypatch):
+    monkeypatch.setattr(latents, "standard_normal", lambda like, generator: torch.full_like(like, noise))
+    model, images = build("genesis", 35), some_images(2, 35)
+    encoder, scene = model.component_posterior, model._infer(images, seeded())
     for b, k in ((0, 0), (1, 2)):
-        raw = encoder.layers(torch.cat((log_masks[b, k], images[b]))[None])[0]
-        torch.testing.assert_close(mean[b, k], raw[:5])
-        torch.testing.assert_close(std[b, k], F.softplus(raw[5:] + 0.5))
+        features = encoder.convolutions(torch.cat((scene.log_masks[b, k], images[b]))[None])
+        mean, s = encoder.mlp(features.flatten(1))[0].chunk(2)
+        torch.testing.assert_close(scene.latents[b, k, 6:], mean + noise * F.softplus(s + 0.5))
+
+
+@pytest.mark.parametrize(("name", "decoder", "latent"), [
+    ("genesis", "component_decoder", slice(6, None)), ("genesis_s", "colour_decoder", slice(None)),
+])  # fmt: skip
+def test_reconstructions_are_a_sigmoid_of_what_is_decoded(name, decoder, latent):
+    model = build(name)
+    scene = model._infer(some_images(), seeded())
+    expected = getattr(model, decoder)(scene.latents[..., latent]).sigmoid()
+    torch.testing.assert_close(scene.reconstructions, expected)
+    torch.testing.assert_close(model.decode(scene.latents)[0], expected)
 
 
 # ---- GECO -----------------------------------------------------------------------------------------------------
@@ -263,10 +272,10 @@ def hand_count(name: str, size: int) -> int:
 def test_every_size_is_handled_and_masks_sum_to_one(name, size):
     result = decompose(build(name, size), some_images(size=size))
     torch.testing.assert_close(result.masks.sum(1), torch.ones(2, size, size))
-    assert result.colours.shape == (2, 3, 3, size, size)
-    assert result.colours.min() >= 0
-    assert result.colours.max() <= 1
-    torch.testing.assert_close(result.reconstruction, (result.masks[:, :, None] * result.colours).sum(1))
+    assert result.reconstructions.shape == (2, 3, 3, size, size)
+    assert result.reconstructions.min() >= 0
+    assert result.reconstructions.max() <= 1
+    torch.testing.assert_close(result.reconstruction, (result.masks[:, :, None] * result.reconstructions).sum(1))
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -274,7 +283,9 @@ def test_every_size_is_handled_and_masks_sum_to_one(name, size):
 def test_the_loss_is_the_error_plus_beta_times_the_kl(name, likelihood):
     model, images = build(name, likelihood=likelihood, geco=GECO | {"beta_start": 0.3}), some_images()
     scene = model._infer(images, seeded())
-    nll = {"gaussian": gaussian_nll, "mixture": mixture_nll}[likelihood](images, scene.colours, scene.log_masks, 0.7)
+    nll = {"gaussian": gaussian_nll, "mixture": mixture_nll}[likelihood](
+        images, scene.reconstructions, scene.log_masks, 0.7
+    )
     kl = sum(scene.kl.values())
     scalars = model.accumulate_gradients(images, 0, seeded())
     assert scalars["loss"].item() == pytest.approx((nll + 0.3 * kl).mean().item(), rel=1e-5)
@@ -334,8 +345,8 @@ def test_decompose_uses_running_statistics_and_changes_nothing(name, monkeypatch
 def test_decode_gives_what_decompose_gave(name):
     model = build(name)
     result = decompose(model, some_images())
-    colours, masks = model.decode(result.latents)
-    torch.testing.assert_close(colours, result.colours)
+    reconstructions, masks = model.decode(result.latents)
+    torch.testing.assert_close(reconstructions, result.reconstructions)
     torch.testing.assert_close(masks, result.masks)
 
 
@@ -364,9 +375,9 @@ def test_slots_are_ordered(name, monkeypatch):
 def test_masks_depend_on_the_order_of_the_latents_and_colours_do_not(name):
     model, order = build(name), torch.tensor([2, 0, 1])
     latents = decompose(model, some_images()).latents
-    colours, masks = model.decode(latents)
+    reconstructions, masks = model.decode(latents)
     permuted_colours, permuted_masks = model.decode(latents[:, order])
-    torch.testing.assert_close(permuted_colours, colours[:, order])
+    torch.testing.assert_close(permuted_colours, reconstructions[:, order])
     assert (permuted_masks - masks[:, order]).abs().max() > 0.01
 
 
@@ -398,6 +409,7 @@ def test_bfloat16_stays_inside_the_convolutions(name):
     assert F.cosine_similarity(a, b, dim=0) > 0.95
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "latents"), [
     ("genesis", dict(mask_latent=16, component_latent=16, component_hidden=64)), ("genesis_s", dict(D=16)),
 ])  # fmt: skip

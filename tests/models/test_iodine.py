@@ -8,16 +8,16 @@ from overfitting import error_drop
 from torch import Tensor
 from torch.nn import functional as F
 
-from emorl import config
 from emorl.models import iodine
 from emorl.models.iodine import Decoded, Iodine, IodineInference, IodineSettings, cosine_coordinates, linear_coordinates
 from emorl.models.parts.latents import kl_divergence, standard_deviation, standard_normal
-from emorl.models.parts.spatial_mixture import (
+from emorl.models.parts.likelihoods import (
     component_log_density,
     component_posterior,
     leave_one_out_log_likelihood,
-    pixel_log_likelihood,
+    mixture_log_likelihood,
 )
+from emorl.pipeline import config
 
 BASE = dict(
     K=3, D=6, T=2, mixture="joint", sigma=0.1, decoder_layers=3, decoder_channels=8, decoder_kernel=3,
@@ -52,14 +52,17 @@ def some_images(seed: int = 0, batch: int = 2, size: int = SIZE) -> Tensor:
 @pytest.fixture
 def slots():
     generator = torch.Generator().manual_seed(0)
-    images, colours = torch.rand(2, 3, 4, 5, generator=generator), torch.rand(2, 3, 3, 4, 5, generator=generator)
-    return images, colours, 2 * torch.randn(2, 3, 1, 4, 5, generator=generator)
+    images, reconstructions = (
+        torch.rand(2, 3, 4, 5, generator=generator),
+        torch.rand(2, 3, 3, 4, 5, generator=generator),
+    )
+    return images, reconstructions, 2 * torch.randn(2, 3, 1, 4, 5, generator=generator)
 
 
-def brute_force_log_likelihood(images, colours, logits, sigma, joint, kept) -> Tensor:
+def brute_force_log_likelihood(images, reconstructions, logits, sigma, joint, kept) -> Tensor:
     """log p of each pixel under the mixture of the slots `kept`, by torch.distributions; (B, 1, H, W)."""
     x = images.permute(0, 2, 3, 1)  # (B, H, W, 3)
-    means = colours[:, kept].permute(0, 3, 4, 1, 2)  # (B, H, W, K, 3)
+    means = reconstructions[:, kept].permute(0, 3, 4, 1, 2)  # (B, H, W, K, 3)
     weights = logits[:, kept, 0].permute(0, 2, 3, 1)  # (B, H, W, K)
     d = torch.distributions
     if joint:
@@ -73,22 +76,23 @@ def brute_force_log_likelihood(images, colours, logits, sigma, joint, kept) -> T
 
 @pytest.mark.parametrize("joint", [True, False])
 def test_log_likelihoods_against_torch_distributions(slots, joint):
-    images, colours, logits = slots
-    log_density = component_log_density(images, colours, 0.3, joint)
+    images, reconstructions, logits = slots
+    log_density = component_log_density(images, reconstructions, 0.3, joint)
     everything = brute_force_log_likelihood(*slots, 0.3, joint, [0, 1, 2])
-    torch.testing.assert_close(pixel_log_likelihood(log_density, logits), everything)
+    found = mixture_log_likelihood(log_density, logits.log_softmax(1)).sum(1, keepdim=True)
+    torch.testing.assert_close(found, everything)
     left_out = leave_one_out_log_likelihood(log_density, logits)
     for k, others in enumerate(([1, 2], [0, 2], [0, 1])):
         torch.testing.assert_close(left_out[:, k], brute_force_log_likelihood(*slots, 0.3, joint, others))
 
 
 def test_component_posterior_is_bayes_with_equal_weights_and_nothing_where_no_slot_fits(slots):
-    images, colours, _ = slots
-    density = torch.distributions.Normal(colours, 0.3).log_prob(images[:, None]).sum(2, keepdim=True).exp()
+    images, reconstructions, _ = slots
+    density = torch.distributions.Normal(reconstructions, 0.3).log_prob(images[:, None]).sum(2, keepdim=True).exp()
     for joint in (True, False):
-        posterior = component_posterior(component_log_density(images, colours, 0.3, joint))
+        posterior = component_posterior(component_log_density(images, reconstructions, 0.3, joint))
         torch.testing.assert_close(posterior, density / density.sum(1, keepdim=True), rtol=1e-3, atol=1e-5)
-    far = component_posterior(component_log_density(images + 3, colours, 0.1, True))
+    far = component_posterior(component_log_density(images + 3, reconstructions, 0.1, True))
     assert far.abs().max() < 1e-6
 
 
@@ -101,12 +105,12 @@ def layer_norm(x: Tensor) -> Tensor:
     return centred / (centred.square().flatten(1).mean(1).view(-1, *[1] * (x.ndim - 1)) + 1e-5).sqrt()
 
 
-def naive_spatial_inputs(model: Iodine, images: Tensor, colours: Tensor, logits: Tensor) -> Tensor:
+def naive_spatial_inputs(model: Iodine, images: Tensor, reconstructions: Tensor, logits: Tensor) -> Tensor:
     """The list of the reference, one slot after the other, from the closed forms of the gradients (joint mixture)."""
     settings, B, K, H = model.settings, *logits.shape[:2], images.shape[-1]
     sigma, batch = settings.sigma, settings.reference_batch
     masks = logits.softmax(1)
-    log_density = torch.distributions.Normal(colours, sigma).log_prob(images[:, None]).sum(2, keepdim=True)
+    log_density = torch.distributions.Normal(reconstructions, sigma).log_prob(images[:, None]).sum(2, keepdim=True)
     density = log_density.exp()
     log_p = (masks.log() + log_density).logsumexp(1)
     responsibility = (masks.log() + log_density - log_p[:, None]).exp()
@@ -114,15 +118,15 @@ def naive_spatial_inputs(model: Iodine, images: Tensor, colours: Tensor, logits:
     slots = []
     for k in range(K):
         others = [j for j in range(K) if j != k]
-        without_k = brute_force_log_likelihood(images, colours, logits, sigma, True, others) - 3 * HALF_LOG_2PI
+        without_k = brute_force_log_likelihood(images, reconstructions, logits, sigma, True, others) - 3 * HALF_LOG_2PI
         slots.append(torch.cat((
             images,
             layer_norm(log_p.detach()),
-            colours[:, k],
+            reconstructions[:, k],
             logits[:, k],
             masks[:, k],
             density[:, k] / (density.sum(1) + 1e-6),
-            layer_norm((responsibility[:, k] * (colours[:, k] - images) / sigma**2 / batch).detach()),
+            layer_norm((responsibility[:, k] * (reconstructions[:, k] - images) / sigma**2 / batch).detach()),
             layer_norm(((masks - responsibility)[:, k] / batch).detach()),
             layer_norm((log_p - without_k).detach()),
             coordinates.expand(B, -1, -1, -1),
@@ -141,9 +145,10 @@ def test_refinement_inputs_are_the_references_list(coordinates, channels):
     )
     z = torch.randn(2, 3, 6, generator=generator)
     decoded, (d_colours, d_logits, _) = model._decode_and_differentiate(z, images)
-    leaves = colours, logits = decoded.colours.requires_grad_(), decoded.logits.requires_grad_()
-    log_density = model._log_density(images, colours)
-    decoded = Decoded(colours, logits, pixel_log_likelihood(log_density, logits))
+    leaves = reconstructions, logits = decoded.reconstructions.requires_grad_(), decoded.logits.requires_grad_()
+    log_density = model._log_density(images, reconstructions)
+    log_likelihood = mixture_log_likelihood(log_density, logits.log_softmax(1))
+    decoded = Decoded(reconstructions, logits, log_likelihood)
 
     found = model.inputs.spatial(images, decoded, log_density, d_colours, d_logits)
 
@@ -162,7 +167,7 @@ def test_gradient_in_lambda_is_that_of_the_averaged_loss():
     noise = torch.randn(2, 3, 6, generator=torch.Generator().manual_seed(1))
     mean, std = lam[..., :6], standard_deviation(lam[..., 6:])
     z = mean + std * noise
-    loss = (model._decode(z, images).nll + kl_divergence(mean, std, None, None)).mean()
+    loss = (model._decode(z, images).nll + kl_divergence((mean, std))).mean()
     (expected,) = torch.autograd.grad(loss, lam)
     _, (*_, d_z) = model._decode_and_differentiate(z, images)
     torch.testing.assert_close(model._differentiate_in_lambda(lam, noise, d_z), expected, rtol=1e-4, atol=1e-4)
@@ -191,15 +196,15 @@ def naive_loss(model: Iodine, images: Tensor, generator: torch.Generator) -> Ten
     for i in range(settings.T + 1):
         mean, std = lam[..., :D], standard_deviation(lam[..., D:])
         z = mean + std * standard_normal(mean, generator)
-        colours, logits = model.decoder(z)
-        log_density = model._log_density(images, colours)
-        log_likelihood = pixel_log_likelihood(log_density, logits)
-        loss = (kl_divergence(mean, std, None, None) - log_likelihood.sum((1, 2, 3))).sum()
+        reconstructions, logits = model.decoder(z)
+        log_density = model._log_density(images, reconstructions)
+        log_likelihood = mixture_log_likelihood(log_density, logits.log_softmax(1)).sum(1, keepdim=True)
+        loss = (kl_divergence((mean, std)) - log_likelihood.sum((1, 2, 3))).sum()
         total = total + i / settings.T * loss / len(images)
         if i < settings.T:
-            scaled, wanted = loss / settings.reference_batch, (colours, logits, lam)
+            scaled, wanted = loss / settings.reference_batch, (reconstructions, logits, lam)
             d_colours, d_logits, d_lam = torch.autograd.grad(scaled, wanted, retain_graph=True)
-            decoded = Decoded(colours, logits, log_likelihood)
+            decoded = Decoded(reconstructions, logits, log_likelihood)
             spatial = model.inputs.spatial(images, decoded, log_density, d_colours, d_logits)
             delta, state = model.refinement(spatial, model.inputs.flat(lam, d_lam), state)
             lam = lam + delta
@@ -213,6 +218,7 @@ def gradients(model: Iodine) -> dict[str, Tensor]:
 @pytest.mark.parametrize("changes", [
     {}, {"T": 1}, {"T": 4}, {"mixture": "per_channel"}, {"lstm": None}, {"coordinates": "cosine"},
     {"refinement": "flattened"}, {"reference_batch": 32}, {"refinement_mlp": [12, 7]}, {"decoder_kernel": 5},
+    {"activations": "kept"}, {"activations": "kept", "lstm": None, "T": 3},
 ], ids=str)  # fmt: skip
 def test_decoding_again_in_the_backward_pass_gives_the_naive_gradients(changes):
     model, images = build(**changes), some_images()
@@ -306,9 +312,22 @@ def test_parameter_counts():
     assert build(size=35, **SPRITES | {"D": 32, "K": 4, "lstm": None}).count_parameters() == tetrominoes == 199_568
 
 
+def test_the_authors_port_makes_five_decodes_and_four_updates_and_keeps_them():
+    """As its T = 5 is counted there: decoder passes of Figures 10 and 22, without any for recomputation."""
+    port = config.block(config.load_scale("paper"), "iodine", "clevr6", "iodine_port")
+    model, images = build(T=port.model.T, activations=port.model.activations), some_images()
+    decodes, updates = [], []
+    model.decoder.register_forward_hook(lambda *_: decodes.append(1))
+    model.refinement.register_forward_hook(lambda *_: updates.append(1))
+    model.accumulate_gradients(images, 0, torch.Generator())
+    assert (len(decodes), len(updates)) == (5, 4)
+    model.decompose(images, port.inference, torch.Generator())
+    assert (len(decodes), len(updates)) == (10, 8)
+
+
 def test_the_flattened_network_has_the_size_that_efficientmorl_states():
     """About 2.75M (App. E.3), of which 2.36M in the layer after 24 x 24 x 32 flattened features of a CLEVR6 image."""
-    settings = config.block(config.load_scale("paper"), "paper", "iodine", "clevr6", "iodine_port").model
+    settings = config.block(config.load_scale("paper"), "iodine", "clevr6", "iodine_port").model
     model = Iodine(settings, 96)
     assert model.refinement.mlp[0].weight.numel() == 24 * 24 * 32 * 128
     assert model.count_parameters() == pytest.approx(2.75e6, rel=0.005)
@@ -333,7 +352,7 @@ def test_any_image_size(size, refinement):
         some_images(size=size), IodineInference(refinement_steps=1), torch.Generator().manual_seed(0)
     )
     assert result.masks.shape == (2, 3, size, size)
-    assert result.colours.shape == (2, 3, 3, size, size)
+    assert result.reconstructions.shape == (2, 3, 3, size, size)
 
 
 def test_check_names_pixels_that_the_flattened_network_does_not_see():
@@ -347,14 +366,14 @@ def test_decomposition_is_of_unit_range_and_determined_by_the_generator():
     model, images, inference = build(seed=1), 2 * some_images(), IodineInference(refinement_steps=2)
     results = [model.decompose(images, inference, torch.Generator().manual_seed(seed)) for seed in (0, 0, 1)]
     torch.testing.assert_close(results[0].masks.sum(1), torch.ones(2, SIZE, SIZE))
-    for picture in (results[0].colours, results[0].masks, results[0].reconstruction):
+    for picture in (results[0].reconstructions, results[0].masks, results[0].reconstruction):
         assert picture.min() >= 0
         assert picture.max() <= 1 + 1e-6
         assert not picture.requires_grad
     assert torch.equal(results[0].latents, results[1].latents)
     assert not torch.allclose(results[0].latents, results[2].latents)
-    colours, masks = model.decode(results[0].latents)
-    torch.testing.assert_close((colours, masks), (results[0].colours, results[0].masks))
+    reconstructions, masks = model.decode(results[0].latents)
+    torch.testing.assert_close((reconstructions, masks), (results[0].reconstructions, results[0].masks))
 
 
 def test_updates_add_to_the_learned_initial_lambda():
@@ -395,6 +414,7 @@ def test_the_batch_size_does_not_change_the_refinement(monkeypatch):
     torch.testing.assert_close(twice.latents[1:], single.latents, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_overfits_a_handful_of_images(replica_images):
     """By a factor of 5; giving their mean for all images would be one of 1.5."""
     changes = dict(D=32, T=1, sigma=0.3, refinement="flattened", refinement_channels=16, refinement_mlp=[32], lstm=32)

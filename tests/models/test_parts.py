@@ -20,30 +20,33 @@ HALF_LOG_2PI = 0.5 * math.log(2 * math.pi)
 @pytest.fixture
 def slots():
     generator = torch.Generator().manual_seed(0)
-    images, colours = torch.rand(2, 3, 5, 4, generator=generator), torch.rand(2, 3, 3, 5, 4, generator=generator)
-    return images, colours, torch.randn(2, 3, 1, 5, 4, generator=generator).log_softmax(1)
+    images, reconstructions = (
+        torch.rand(2, 3, 5, 4, generator=generator),
+        torch.rand(2, 3, 3, 5, 4, generator=generator),
+    )
+    return images, reconstructions, torch.randn(2, 3, 1, 5, 4, generator=generator).log_softmax(1)
 
 
 def test_gaussian_nll_against_torch_distributions(slots):
-    images, colours, log_masks = slots
-    mean = (log_masks.exp() * colours).sum(1)
+    images, reconstructions, log_masks = slots
+    mean = (log_masks.exp() * reconstructions).sum(1)
     log_p = torch.distributions.Normal(mean, 0.3).log_prob(images) + HALF_LOG_2PI
     torch.testing.assert_close(gaussian_nll(*slots, 0.3), -log_p.sum((1, 2, 3)))
 
 
 def test_mixture_nll_mixes_each_channel_on_its_own(slots):
-    images, colours, log_masks = slots
+    images, reconstructions, log_masks = slots
     expected = torch.zeros(2)
     for b, channel, r, c in torch.cartesian_prod(*map(torch.arange, (2, 3, 5, 4))).tolist():
-        component = torch.distributions.Normal(colours[b, :, channel, r, c], 0.1)
+        component = torch.distributions.Normal(reconstructions[b, :, channel, r, c], 0.1)
         density = (component.log_prob(images[b, channel, r, c]) + HALF_LOG_2PI).exp()
         expected[b] -= (log_masks[b, :, 0, r, c].exp() * density).sum().log()
     torch.testing.assert_close(mixture_nll(*slots, 0.1), expected)
 
 
 def test_a_perfect_reconstruction_reaches_the_floor(slots):
-    images, colours, log_masks = slots
-    perfect = images[:, None].expand_as(colours)
+    images, reconstructions, log_masks = slots
+    perfect = images[:, None].expand_as(reconstructions)
     for nll in (gaussian_nll, mixture_nll):
         torch.testing.assert_close(nll(images, perfect, log_masks, 0.3), torch.full((2,), nll_floor(0.3, 60)))
 
@@ -55,8 +58,8 @@ def test_kl_against_torch_distributions():
     q, p = torch.distributions.Normal(mean, std), torch.distributions.Normal(prior_mean, prior_std)
     standard = torch.distributions.Normal(torch.zeros(5), torch.ones(5))
     divergence = torch.distributions.kl_divergence
-    torch.testing.assert_close(kl_divergence(mean, std, prior_mean, prior_std), divergence(q, p).sum((1, 2)))
-    torch.testing.assert_close(kl_divergence(mean, std, None, None), divergence(q, standard).sum((1, 2)))
+    torch.testing.assert_close(kl_divergence((mean, std), (prior_mean, prior_std)), divergence(q, p).sum((1, 2)))
+    torch.testing.assert_close(kl_divergence((mean, std)), divergence(q, standard).sum((1, 2)))
 
 
 def test_standard_deviation_is_finite_at_both_ends():
@@ -85,8 +88,8 @@ def test_broadcast_convolution_equals_convolving_the_sum(kernel, padding):
 
 @pytest.mark.parametrize("form", ["iodine", "small"])
 def test_broadcast_decoder_gives_the_image_size(form):
-    colours, logits = BroadcastDecoder(form, 13, 6, 5, torch.float32)(torch.randn(2, 3, 6))
-    assert colours.shape == (2, 3, 3, 13, 13)
+    reconstructions, logits = BroadcastDecoder(form, 13, 6, 5, torch.float32)(torch.randn(2, 3, 6))
+    assert reconstructions.shape == (2, 3, 3, 13, 13)
     assert logits.shape == (2, 3, 1, 13, 13)
 
 

@@ -10,7 +10,7 @@ from emorl.models.slot_mlp import SlotMLP, SlotMLPInference, SlotMLPSettings
 
 SIZE = 12
 SHARED = dict(
-    K=3, D=8, encoder_channels=8, decoder="small", decoder_channels=8, colours="sigmoid", loss="sum",
+    K=3, D=8, encoder_channels=8, decoder="small", decoder_channels=8, reconstructions="sigmoid", loss="sum",
     norm_epsilon=1e-5, initialisation="pytorch", xavier_gain=1.0,
 )  # fmt: skip
 BASE = SHARED | dict(resized=4, hidden=[16, 20])
@@ -91,8 +91,8 @@ def test_published_image_sizes(size, decoder, resized):
     assert model.check(model.settings, size) == []
     assert result.reconstruction.shape == images.shape
     torch.testing.assert_close(result.masks.sum(1), torch.ones(2, size, size))
-    colours, masks = model.decode(result.latents)
-    torch.testing.assert_close(colours, result.colours)
+    reconstructions, masks = model.decode(result.latents)
+    torch.testing.assert_close(reconstructions, result.reconstructions)
     torch.testing.assert_close(masks, result.masks)
 
 
@@ -125,7 +125,8 @@ def test_it_is_registered():
     assert model_class("slot_mlp") is SlotMLP
 
 
+@pytest.mark.slow
 def test_overfits_a_handful_of_images(replica_images):
     """By a factor of 25; giving their mean for all images would be one of 16."""
-    model = build(D=32, encoder_channels=16, decoder_channels=32, colours="linear", xavier_gain=1.4)
+    model = build(D=32, encoder_channels=16, decoder_channels=32, reconstructions="linear", xavier_gain=1.4)
     assert error_drop(model, replica_images, SlotMLPInference(), steps=200, lr=3e-3) > 25

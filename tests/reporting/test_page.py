@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 
-from emorl.reporting.page import ASSETS, VERDICTS, _duration, _number, write_page
+from emorl.reporting.claims import Characteristics
+from emorl.reporting.page.render import ASSETS, VERDICTS, _duration, _number, write_page
 
 HOSTILE = "</script></style><img src=x onerror=\"alert(1)\"><b class='x'>&amp;&lt;{{ 1 }} 'quoted\" "
 CHOSEN = ("purpose", "verdict", "png", "name", "id", "pdf", "csv")
@@ -97,6 +98,7 @@ def report(png):
         "statement": "Small models on replicas.",
         "commit": "49aa45c",
         "generated": "2026-11-23 23:22 UTC",
+        "left_out": ["table2: runs/clevr6/emorl/base-1/seed0/evaluation/decomposition-test-1.json is gone"],
         "tables": [
             {
                 "name": "table1",
@@ -117,8 +119,14 @@ def report(png):
             ),
             claim(id="abl-geco", text="GECO lowers the loss on CLEVR6", kind="order", verdict="not run", **missing),
         ],
+        "characteristics": [
+            Characteristics("the paper's", 5, 0.27, consistent=0.68, neither=0.05, orders=0.6),
+            Characteristics(
+                "off by two of its deviations", 5, reproduced=0.03, consistent=0.16, neither=0.81, orders=None
+            ),
+        ],
         "deviations": [{"system": "EfficientMORL", "what": "200K steps, one fewer", "reason": "off by one"}],
-        "costs": [{"what": "Table 1", "runs": 15, "seconds": 1380.0, "hardware": "2 CPU cores"}],
+        "costs": [{"what": "Table 1", "runs": 15, "seconds": 1380.0, "energy_kwh": None, "hardware": "2 CPU cores"}],
     }
 
 
@@ -185,13 +193,16 @@ def test_numbers_verdicts_and_counts_are_on_the_page(report, write):
         "86.30 [85.00, 87.60] 96.20 2 1 failed < 0.001",
         "3 claims of the paper 1 reproduced 1 differs 1 not run",
         "all 3 reproduced 1 differs 1 not run 1 Kind",
-        "Table 1 15 23 min 2 CPU cores",
+        "Table 1 15 23 min – 2 CPU cores",
+        "the paper's 5 27 % 68 % 5 % 60 %",
+        "off by two of its deviations 5 3 % 16 % 81 % –",
+        "Not shown, as what they were made from has changed: table2: runs/clevr6/emorl/base-1/seed0/",
     ):
         assert needed in text
 
 
 def test_empty_sections_are_left_out(report, write):
-    empty = {section: [] for section in ("tables", "figures", "claims", "deviations", "costs")}
+    empty = {section: [] for section in ("left_out", "tables", "figures", "claims", "deviations", "costs")}
     page = Elements(write(report | empty))
     assert not {"section", "table"} & {tag for tag, _ in page.elements}
     assert page.attributes("href") == ["#content", "#top"]

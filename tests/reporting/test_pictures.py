@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from emorl.reporting.layers import layers
-from emorl.reporting.traversals import activeness, leak, traversals
+from emorl.reporting.figures.layers import layers
+from emorl.reporting.figures.traversals import activeness, leak, traversals
 
 n, K, L, S, D, V, SIZE = 2, 3, 2, 2, 5, 3, 6
 
@@ -63,6 +63,7 @@ def test_layers_are_rows_and_the_refined_one_is_last(rng):
     assert all(word in texts for word in ("A title", "a note", "layer 1", "layer 2", "refined", "slot 3"))
 
 
+@pytest.mark.slow
 def test_traversals_show_every_scene_with_its_dimension(rng):
     arrays = traversal_arrays(rng)
     figure = traversals([("A title", arrays)], "a note")
@@ -71,6 +72,7 @@ def test_traversals_show_every_scene_with_its_dimension(rng):
     assert all(word in texts for word in ("A title", "a note", "object 2\ndim 0, 0.50", "least", "largest"))
 
 
+@pytest.mark.slow
 def test_activeness_is_shown_relative_to_the_largest(rng):
     arrays = traversal_arrays(rng)
     figure = activeness([("First", arrays), ("Second", arrays)], "a note")

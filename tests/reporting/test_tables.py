@@ -1,134 +1,209 @@
 """Tables from hand-made evaluations, through the verb that makes an artifact: numbers, failures, forms."""
 
-import json
+import re
 
 import pandas as pd
 import pytest
 from PIL import Image
 
-from emorl.errors import UserError
-from emorl.reporting import measures, tables
-from emorl.reporting.artifacts import _scores, _shown, make_artifact
+from emorl.evaluation.interface import EvaluatedRun, Evaluation
+from emorl.pipeline.records import Artifact, PlannedArtifact, Printed, Series, ShownRun
+from emorl.reporting import claims, metrics
+from emorl.reporting.figures import tables
+from emorl.reporting.figures.artifacts import _chosen, _picture, _scores, make_artifact
+from emorl.runtime.errors import UserError
+from emorl.training.manifest import DataOrigin, Manifest
 
-ARIS = {0: 0.98, 1: 0.96, 2: None}
-PAPER = {("tetrominoes", "emorl", "base", "ari"): {"mean": 98.2, "std": 1.8, "n": 5}}
-ARI = {"ari": {"title": "ARI x 100", "factor": 100.0, "digits": 1}}
-MSE = {"mse": {"title": "MSE x 10000", "factor": 1e4, "digits": 1}}
+FG_ARIS = {0: 0.98, 1: 0.96, 2: None}
+PAPER = {("tetrominoes", "emorl", "base", "fg_ari"): [Printed(mean=98.2, std=1.8, n=5)]}
+CONTROLS = {
+    "true_masks": {"fg_ari": 1.0},
+    "one_slot": {"fg_ari": 0.0},
+    "random_slots": {"fg_ari": -0.0001},
+    "untrained": {"fg_ari": 0.03},
+}
+
+
+def evaluation(seed: int, fg_ari: float | dict[str, float] | None) -> Evaluation:
+    scenes = {"train": 49_123, "test": 320, "validation": 320}
+    data = DataOrigin(name="tetrominoes", source="replica", sha256="d", train_sha256="t", scenes=scenes)
+    origin = EvaluatedRun(run=f"runs/seed{seed}", digest="0", seed=seed, data=data)
+    if fg_ari is None:
+        return Evaluation(origin=origin, split="test", failed="diverged at step 7: loss is nan")
+    summary = {"fg_ari": fg_ari, "mse": 0.01}
+    return Evaluation(origin=origin, split="test", images_scored=320, summary=summary, controls=CONTROLS)
 
 
 @pytest.fixture
-def plan(tmp_path):
-    """A plan of a table of one row with three seeds, one of them failed; its evaluations lie in tmp_path."""
+def artifact(tmp_path) -> PlannedArtifact:
+    """A table of one row with three seeds, one of them failed; its evaluations lie in tmp_path."""
     runs = []
-    for seed, ari in ARIS.items():
-        path = f"runs/seed{seed}/evaluation.json"
-        evaluation = {
-            "summary": {"ari": ari, "mse": 0.01},
-            "images_scored": 320,
-            "origin": {"data": {"scenes": {"train": 49_123, "test": 320, "validation": 320}}},
-            "controls": {"true_masks": {"ari": 1.0}, "one_slot": {"ari": 0.0}, "random_slots": {"ari": -0.0001}}
-            | {"untrained": {"ari": 0.03}},
-        }
-        if ari is None:
-            evaluation = {"failed": "diverged at step 7: loss is nan"}
-        (tmp_path / path).parent.mkdir(parents=True)
-        (tmp_path / path).write_text(json.dumps(evaluation))
-        runs.append(
-            {"seed": seed, "folder": f"runs/seed{seed}", "file": path, "arrays": f"runs/seed{seed}/evaluation.npz"}
-        )
-    series = {
-        "model": "emorl",
-        "model_title": "EfficientMORL",
-        "label": "EfficientMORL",
-        "dataset": "tetrominoes",
-        "dataset_title": "Tetrominoes",
-        "source": "replica",
-        "variant": "base",
-        "evaluation": "decomposition",
-        "split": "test",
-        "at": None,
-        "runs": runs,
-    }
-    artifact = {"title": "Table 1", "caption": "ARI", "draw": "table", "metrics": ARI, "images": None}
-    artifact |= {"scale": "demo", "purpose": "demonstration", "needs_runs": True, "series": [series]}
-    (tmp_path / "reports").mkdir()
-    return {"scale": "demo", "purpose": "demonstration", "artifacts": {"table1": artifact}}
+    for seed, fg_ari in FG_ARIS.items():
+        stem = f"runs/seed{seed}/evaluation"
+        evaluation(seed, fg_ari).write(tmp_path / f"{stem}.json")
+        runs.append(ShownRun(seed=seed, folder=f"runs/seed{seed}", file=f"{stem}.json", arrays=f"{stem}.npz"))
+    series = Series(
+        model="emorl",
+        model_title="EfficientMORL",
+        label="EfficientMORL",
+        dataset="tetrominoes",
+        dataset_title="Tetrominoes",
+        source="replica",
+        variant="base",
+        evaluation="decomposition",
+        split="test",
+        at=None,
+        runs=runs,
+    )
+    return PlannedArtifact(
+        title="Table 1",
+        caption="FG-ARI",
+        draw="table",
+        metrics=["fg_ari"],
+        images=None,
+        scale="demo",
+        purpose="demonstration",
+        needs_runs=True,
+        series=[series],
+        benchmark=None,
+    )
 
 
-def built(plan, root):
-    artifact = plan["artifacts"]["table1"]
-    return tables.build(artifact, measures.gather(artifact, root), PAPER)
+def with_series(artifact: PlannedArtifact, **changes) -> PlannedArtifact:
+    return artifact.model_copy(update={"series": [artifact.series[0].model_copy(update=changes)]})
 
 
-def test_failed_seeds_are_counted_and_left_out_of_the_mean(plan, tmp_path):
-    (row,) = built(plan, tmp_path)["rows"]
-    (cell,) = row["cells"]
-    assert cell["mean"] == pytest.approx(97.0)
-    assert cell["std"] == pytest.approx(2**0.5)
-    assert cell["high"] - cell["mean"] == pytest.approx(12.706 * 2**0.5 / 2**0.5, rel=1e-3)
-    assert (row["started"], row["finished"], row["failed"]) == (3, 2, [2])
-    assert cell["seeds"] == {0: pytest.approx(98), 1: pytest.approx(96)}
+def built(artifact, root):
+    return tables.build(artifact, metrics.gather(artifact, root), PAPER)
 
 
-def test_every_form_says_what_it_is(plan, tmp_path):
-    folder = tmp_path / "reports"
-    make_artifact("table1", plan, folder, tmp_path, PAPER, None)
+def test_failed_seeds_are_counted_and_left_out_of_the_mean(artifact, tmp_path):
+    (row,) = built(artifact, tmp_path).rows
+    (cell,) = row.cells
+    assert cell.mean == pytest.approx(97.0)
+    assert cell.std == pytest.approx(2**0.5)
+    assert cell.high - cell.mean == pytest.approx(12.706 * 2**0.5 / 2**0.5, rel=1e-3)
+    assert (row.started, row.finished, row.failed) == (3, 2, [2])
+    assert cell.seeds == {0: pytest.approx(98), 1: pytest.approx(96)}
+
+
+def test_every_form_says_what_it_is(artifact, tmp_path):
+    folder = tmp_path / "reports" / "demo"
+    make_artifact("table1", artifact, tmp_path, PAPER, made_by="")
     for ending in ("txt", "md"):
         text = (folder / f"table1.{ending}").read_text()
         for needed in ("DEMONSTRATION, not a reproduction", "97.0 ± 1.4", "98.2 ± 1.8", "3/2/1", "replica", "49123"):
             assert needed in text
-        assert "seed 2 (diverged)" in " ".join(text.split())
+        text = " ".join(text.split())
+        assert "seed 2 (diverged)" in text
+        assert "Controls on Tetrominoes: true masks 100.0, one slot 0.0, random slots 0.0." in text  # no minus zero
     assert max(map(len, (folder / "table1.txt").read_text().splitlines())) <= 80
     Image.open(folder / "table1.png").verify()
     assert (folder / "table1.pdf").read_bytes().startswith(b"%PDF")
     frame = pd.read_csv(folder / "table1.csv")
-    assert list(frame.columns) == list(measures.COLUMNS)
-    assert measures.of_seeds(frame, "ari") == {0: 0.98, 1: 0.96}
-    assert measures.of_seeds(frame, "failed") == {2: 1.0}
+    assert list(frame.columns) == list(metrics.COLUMNS)
+    assert metrics.of_seeds(frame, "fg_ari") == {0: 0.98, 1: 0.96}
+    assert metrics.of_seeds(frame, "failed") == {2: 1.0}
+    assert Artifact.read(folder / "table1.json").table == tables.build(artifact, frame, PAPER)
 
 
-def test_with_several_metrics_the_papers_numbers_are_a_line_of_their_own(plan, tmp_path):
-    plan["artifacts"]["table1"]["metrics"] = ARI | MSE
-    table = built(plan, tmp_path)
-    ours, paper = tables.lines(table, table["rows"][0])
+def test_runs_that_have_not_bound_are_named(artifact, tmp_path):
+    frame = metrics.gather(artifact, tmp_path)
+    bound, other = (tables.build(artifact, frame, PAPER, bound=bound).notes for bound in (97.0, 90.0))
+    assert "Not bound (FG-ARI x 100 below 97): EfficientMORL on Tetrominoes, seed 1 of 3." in bound
+    assert not any("Not bound" in note for note in other)
+
+
+def test_the_untrained_network_has_a_column_of_its_own(artifact, tmp_path):
+    table = built(artifact, tmp_path)
+    assert table.rows[0].untrained == pytest.approx(3.0)
+    ((line),) = tables.lines(table, table.rows[0])
+    assert dict(zip(tables.headers(table), line, strict=True))["Untrained"] == "3.0"
+
+
+def test_with_several_metrics_the_papers_numbers_are_a_line_of_their_own(artifact, tmp_path):
+    table = built(artifact.model_copy(update={"metrics": ["fg_ari", "mse"]}), tmp_path)
+    ours, paper = tables.lines(table, table.rows[0])
     assert ours == ["EfficientMORL", "97.0 ± 1.4", "100.0 ± 0.0", "3/2/1"]
     assert paper == ["  paper", "98.2 ± 1.8", "-", ""]
     assert "  paper" in tables.as_text(table)
 
 
-def test_a_row_whose_seeds_all_failed_still_stands(plan, tmp_path):
-    series = plan["artifacts"]["table1"]["series"][0]
-    series["runs"] = series["runs"][2:]
-    assert "1/0/1" in tables.as_text(built(plan, tmp_path))
-    assert list(_shown(plan["artifacts"]["table1"], tmp_path)) == []
+def test_the_papers_replication_stands_below_its_number(artifact, tmp_path):
+    """Table 1's (**) row of Slot Attention on CLEVR6."""
+    papers = {key: [*numbers, Printed(mean=93.3, std=11.1, n=5)] for key, numbers in PAPER.items()}
+    table = tables.build(artifact, metrics.gather(artifact, tmp_path), papers)
+    ours, replicated = tables.lines(table, table.rows[0])
+    column = tables.headers(table).index("Paper")
+    assert (ours[column], replicated[0], replicated[column]) == ("98.2 ± 1.8", "  (**)", "93.3 ± 11.1")
+    assert len(ours) == len(replicated) == len(tables.headers(table))
 
 
-def test_a_picture_shows_the_median_seed(plan, tmp_path, monkeypatch):
-    monkeypatch.setattr("emorl.reporting.artifacts.np.load", lambda path: {})
-    ((title, _),) = _shown(plan["artifacts"]["table1"], tmp_path)
-    assert title == "EfficientMORL on Tetrominoes (replica), seed 1, ARI 96.0"
+def test_the_papers_table_has_both_numbers_of_slot_attention():
+    numbers = claims.paper_values(claims.load_claims(), "table1")["clevr6", "slot_attention", "base", "fg_ari"]
+    assert [(number.mean, number.std) for number in numbers] == [(98.8, 0.3), (93.3, 11.1)]
 
 
-def test_an_artifact_without_runs_is_an_error(plan, tmp_path):
-    plan["artifacts"]["table1"]["series"] = []
+def test_a_row_whose_seeds_all_failed_still_stands(artifact, tmp_path):
+    artifact = with_series(artifact, runs=artifact.series[0].runs[2:])
+    assert "1/0/1" in tables.as_text(built(artifact, tmp_path))
+    assert list(_chosen(artifact, tmp_path)) == []
+
+
+def test_a_picture_shows_the_median_seed(artifact, tmp_path, monkeypatch):
+    monkeypatch.setattr("emorl.reporting.figures.artifacts.np.load", lambda path: {})
+    ((title, _),) = [_picture(artifact, chosen, tmp_path) for chosen in _chosen(artifact, tmp_path)]
+    assert title == "EfficientMORL on Tetrominoes (replica), seed 1, FG-ARI 96.0"
+
+
+def test_a_picture_of_what_has_no_score_shows_the_lowest_seed(artifact, tmp_path):
+    for seed in (0, 1, 2):
+        evaluation(seed, {"0": 0.5}).write(tmp_path / f"runs/seed{seed}/evaluation.json")
+    assert [run.seed for _, run, _ in _chosen(artifact, tmp_path)] == [0]
+
+
+def test_an_artifact_without_runs_is_an_error(artifact, tmp_path):
+    artifact = artifact.model_copy(update={"series": []})
     with pytest.raises(UserError, match=r"params/demo\.yaml trains none of the chosen models .* Table 1 shows"):
-        make_artifact("table1", plan, tmp_path / "reports", tmp_path, PAPER, None)
+        make_artifact("table1", artifact, tmp_path, PAPER, made_by="")
 
 
-def test_measures_hold_what_is_varied(plan, tmp_path):
-    artifact = plan["artifacts"]["table1"]
-    path = tmp_path / "runs/seed0/evaluation.json"
-    content = json.loads(path.read_text())
-    path.write_text(json.dumps(content | {"summary": {"ari": {"0": 0.5, "1": 0.75}}, "controls": {}}))
-    frame = measures.gather(artifact, tmp_path)
-    found = frame[(frame.seed == 0) & (frame.metric == "ari")]
+def test_a_row_that_is_left_to_another_scale_says_to_which(artifact, tmp_path):
+    evaluation(0, {"0": 0.5}).write(tmp_path / "runs/seed0/evaluation.json")
+    left = artifact.series[0].model_copy(update={"model": "monet", "label": "MONet", "runs": []})
+    table = built(artifact.model_copy(update={"elsewhere": [left], "left_to": "small"}), tmp_path)
+    assert [row.label for row in table.rows] == ["EfficientMORL"]
+    assert re.search(r"MONet +- +- .*\(small\)$", tables.as_text(table), re.MULTILINE)
+    assert "Rows without numbers are left to scale (small), params/small.yaml." in table.notes
+
+
+def test_metrics_hold_what_is_varied(artifact, tmp_path):
+    evaluation(0, {"0": 0.5, "1": 0.75}).write(tmp_path / "runs/seed0/evaluation.json")
+    frame = metrics.gather(artifact, tmp_path)
+    found = frame[(frame.seed == 0) & (frame.metric == "fg_ari")]
     assert list(zip(found["at"], found.value, strict=True)) == [(0.0, 0.5), (1.0, 0.75)]
-    artifact["series"][0]["at"] = 3.0
-    assert set(measures.gather(artifact, tmp_path)["at"]) == {3.0}
+    assert set(metrics.gather(with_series(artifact, at=3.0), tmp_path)["at"]) == {3.0}
+
+
+def test_metrics_of_the_training_stand_at_their_steps(artifact, tmp_path):
+    """Those that figures show; a failed run has what it logged before, and is marked."""
+    origin = evaluation(0, None).origin
+    config = {"scale": "demo", "config": {}, "config_sha256": "", "data_digest": "", "computes": ""}
+    run = {"dataset": "tetrominoes", "model": "emorl", "variant": "base", "seed": 0, "digest": "0", "data": origin.data}
+    took = {"steps": 20, "started": 0.0, "ended": 1.0, "wall_seconds": 1.0, "starts": []}
+    how = {"status": "failed", "error": "diverged", "precision": "float32", "compiled": False, "parameters": 1}
+    Manifest(**config, **run, **took, **how).write(tmp_path / "runs/seed0/manifest.json")
+    lines = ['{"step": 10, "loss": 3.0, "learning_rate": 0.1}', '{"step": 20, "loss": 2.0, "update_norm_1": 0.5}']
+    (tmp_path / "runs/seed0/metrics.jsonl").write_text("\n".join(lines) + "\n")
+    trained = ShownRun(seed=0, folder="runs/seed0", file="runs/seed0/manifest.json", arrays=None)
+    frame = metrics.gather(with_series(artifact, evaluation="training", runs=[trained]), tmp_path)
+    found = list(zip(frame["at"], frame.metric, frame.value, strict=True))
+    assert found[0][1:] == ("failed", 1.0)
+    assert found[1:] == [(10, "loss", 3.0), (20, "loss", 2.0), (20, "update_norm_1", 0.5)]
 
 
 def test_the_small_print_has_means_over_seeds_by_label():
     values = [("A", 0, 0.5), ("A", 1, 0.7), ("B", 0, 0.1)]
     frame = pd.DataFrame(values, columns=["label", "seed", "value"]).assign(metric="changed_outside")
     assert _scores(frame) == ["mean share of pixels outside of the moved slot that change: A 0.60; B 0.10"]
-    assert _scores(frame.assign(metric="ari")) == []
+    assert _scores(frame.assign(metric="fg_ari")) == []

@@ -1,16 +1,18 @@
 """A store that 64 runs have logged to at once, which the other tests copy: making one takes long."""
 
+import contextlib
 import multiprocessing
 import os
 import shutil
 import sqlite3
+import subprocess
 
 import pytest
-from folders import append, finish, follow_all, lines_from, make_run
+from folders import append, finish, lines_from, make_run, sync_often, training, watch_all
 
 os.environ.pop("MLFLOW_TRACKING_URI", None)  # a developer's own store is no test store
 PROCESSES = multiprocessing.get_context("forkserver")  # children that have MLflow imported already
-PROCESSES.set_forkserver_preload(["emorl.tracking.follow", "emorl.tracking.sync", "mlflow.store.tracking.rest_store"])
+PROCESSES.set_forkserver_preload(["emorl.tracking.sync", "mlflow.store.tracking.rest_store"])
 
 
 @pytest.fixture(scope="session")
@@ -20,25 +22,30 @@ def processes():
 
 @pytest.fixture(scope="session")
 def log_at_once():
-    """Start 64 runs, each with a follower of its own, and write to them in turn until they are over.
-
-    Followers are threads of 16 processes: a process for each would take MLflow a minute to open 64 stores on two cores.
-    """
+    """Write to 64 runs in turn until they are over, while one process watches them and 15 others come between."""
 
     def log(root, uri=None):
+        workflow = subprocess.Popen(["sleep", "600"])
         run_dirs = [make_run(root, dataset="crowd", seed=seed, lines=0) for seed in range(64)]
-        groups = {root / f"said{n}": run_dirs[n::16] for n in range(16)}
-        followers = [PROCESSES.Process(target=follow_all, args=(group, root, uri, s)) for s, group in groups.items()]
-        for follower in followers:
-            follower.start()
-        for first in range(1, 20, 3):
+        said = [root / f"said{n}" for n in range(16)]
+        watcher = PROCESSES.Process(target=watch_all, args=(root, uri, said[0], workflow.pid))
+        syncs = [PROCESSES.Process(target=sync_often, args=(root, uri, said[n], run_dirs[n::15])) for n in range(1, 16)]
+        with contextlib.ExitStack() as trainings:
             for run_dir in run_dirs:
-                append(run_dir, *lines_from(first, 3))
-        for run_dir in run_dirs:
-            finish(run_dir)
-        for follower in followers:
-            follower.join()
-        return run_dirs, "".join(said.read_text() for said in groups)
+                trainings.enter_context(training(run_dir))
+            for process in [watcher, *syncs]:
+                process.start()
+            for first in range(1, 20, 3):
+                for run_dir in run_dirs:
+                    append(run_dir, *lines_from(first, 3))
+            for run_dir in run_dirs:
+                finish(run_dir)
+        for process in syncs:
+            process.join()
+        workflow.kill()
+        workflow.wait()
+        watcher.join()
+        return run_dirs, "".join(file.read_text() for file in said)
 
     return log
 

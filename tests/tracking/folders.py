@@ -4,37 +4,61 @@ import contextlib
 import json
 import os
 import subprocess
+import sys
 import threading
 import time
 from collections import Counter
-from concurrent.futures import ThreadPoolExecutor
 
 import sqlalchemy
 
-from emorl.files import write_json
-from emorl.tracking.follow import follow
+from emorl.runtime.files import write_json
+from emorl.runtime.locks import TRAINING_LOCK, locked
+from emorl.runtime.usage import USAGE, UsageLog
 from emorl.tracking.mirror import COMPARABLE
 from emorl.tracking.store import MlflowClient  # from there: our settings come before MLflow's own
+from emorl.tracking.sync import sync
+from emorl.tracking.watch import watch
+from emorl.training.manifest import Manifest, RunRecord
 
 NOW = 1_790_000_000.0
 
 
-def follow_all(run_dirs, root, uri, said):
-    """The work of one process: a follower for each run, a thread each."""
+def watch_all(root, uri, said, pid):
+    """The work of one process: mirror the runs of a project until the process `pid` is gone."""
+    with _saying(uri, said):
+        watch(root, pid=pid, poll_seconds=2, deadline_seconds=120)
+
+
+def sync_often(root, uri, said, run_dirs):
+    """The work of another one."""
+    with _saying(uri, said):
+        for _ in range(2):
+            print(*(trouble.sentence for trouble in sync(run_dirs, root).values()), sep="\n", end="", file=sys.stderr)
+
+
+@contextlib.contextmanager
+def _saying(uri, said):
     if uri:
         os.environ["MLFLOW_TRACKING_URI"] = uri
-    with open(said, "w") as file, contextlib.redirect_stderr(file), ThreadPoolExecutor(len(run_dirs)) as threads:
-        for following in [threads.submit(follow, run_dir, root, None, 2, 120) for run_dir in run_dirs]:
-            following.result()
+    with open(said, "w") as file, contextlib.redirect_stderr(file):
+        yield
 
 
-def make_run(root, dataset="tetrominoes", seed=0, lines=3, config=None, **changes):
+def training(run_dir):
+    """Be the process that trains this run."""
+    return locked(run_dir / TRAINING_LOCK, seconds=1)
+
+
+def make_run(root, dataset="tetrominoes", seed=0, lines=3, config=None, started=NOW, git_commit="c0ffee"):
     run_dir = root / "runs" / dataset / "emorl" / "base-0a1b" / f"seed{seed}"
+    data = {"name": dataset, "source": "replica", "sha256": "d5", "train_sha256": "d5", "scenes": {"train": 64}}
+    machine = {"python": "3.11", "torch": "2", "numpy": "2", "lock_sha256": "10", "platform": "", "threads": 1}
+    start = {"time": started, "git_commit": git_commit, "git_dirty": False, "code_digest": "cd", "processes": 1}
+    start |= {"step": 0, "environment": machine | {"cpu": None, "cpu_count": 2, "gpu": None}}
     record = {"dataset": dataset, "model": "emorl", "variant": "base", "digest": "0a1b", "seed": seed}
-    record |= {"scale": "test", "config": config or {"model": {"K": 7}}, "config_sha256": "cf", "steps": 5000}
-    record |= {"code_digest": "cd", "git_commit": "c0ffee", "git_dirty": False, "started": NOW}
-    record |= {"data": {"name": dataset, "source": "replica", "sha256": "d5", "scenes": {"train": 64}}}
-    write_json(run_dir / "run.json", record | changes)
+    record |= {"scale": "test", "config": config or {"model": {"K": 7}}, "config_sha256": "cf", "data": data}
+    record |= {"data_digest": "dd", "computes": "c0", "started": started, "steps": 5000, "starts": [start]}
+    RunRecord(**record).write(run_dir / RunRecord.FILE)
     (run_dir / "metrics.jsonl").unlink(missing_ok=True)
     append(run_dir, *lines_from(1, lines))
     return run_dir
@@ -54,13 +78,20 @@ def append(run_dir, *lines):
 
 
 def finish(run_dir, status="finished"):
-    record = json.loads((run_dir / "run.json").read_text())
+    record = RunRecord.read(run_dir / RunRecord.FILE)
     error = "RuntimeError: it was not to be" if status == "failed" else None
-    write_json(run_dir / "manifest.json", record | {"status": status, "error": error, "ended": NOW + 999})
+    end = {"status": status, "error": error, "ended": NOW + 999, "wall_seconds": 999.0}
+    manifest = Manifest(**vars(record), **end, precision="float32", compiled=False, parameters=7)
+    manifest.write(run_dir / Manifest.FILE)
 
 
 def evaluate(run_dir, name="decomposition-test-1f.json", **summary):
     write_json(run_dir / "evaluation" / name, {"summary": summary})
+
+
+def sample(run_dir):
+    """A sample of what this process uses, as of a training."""
+    UsageLog(run_dir / USAGE, seconds=0).update()
 
 
 def file_points(run_dir):
@@ -125,26 +156,49 @@ def contents(root):
     }
 
 
-class Follower:
-    """A training process that does nothing and the thread that follows it, both ended with the block."""
+class Training:
+    """A process that does nothing but hold the run's lock, killed with the block at the latest."""
+
+    def __init__(self, run_dir):
+        run_dir.mkdir(parents=True, exist_ok=True)
+        code = """if True:
+            import sys, time
+            from pathlib import Path
+            from emorl.runtime.locks import locked
+            with locked(Path(sys.argv[1]), seconds=1):
+                print("begun", flush=True)
+                time.sleep(600)"""
+        command = [sys.executable, "-c", code, str(run_dir / TRAINING_LOCK)]
+        self.process = subprocess.Popen(command, stdout=subprocess.PIPE)
+        assert self.process.stdout.readline() == b"begun\n"
+
+    def __enter__(self):
+        return self
+
+    def kill(self):
+        self.process.kill()  # and nobody waits for it: a zombie holds nothing
+
+    def __exit__(self, *error):
+        self.kill()
+        self.process.communicate()
+
+
+class Watcher:
+    """A workflow that does nothing and the thread that mirrors its runs, both ended with the block."""
 
     def __init__(self, run_dir, root):
-        self.training = subprocess.Popen(["sleep", "600"])
-        self.thread = threading.Thread(target=follow, args=(run_dir, root, self.training.pid, 0.05, 10), daemon=True)
+        self.workflow = subprocess.Popen(["sleep", "600"])
+        arguments = (root, [run_dir], self.workflow.pid, 0.05, 10)
+        self.thread = threading.Thread(target=watch, args=arguments, daemon=True)
 
     def __enter__(self):
         self.thread.start()
         return self
 
-    def kill_training(self):
-        self.training.kill()  # and nobody waits for it: a zombie is dead too
-
     def __exit__(self, *error):
-        if any(error):
-            self.training.kill()
+        self.workflow.kill()  # and nobody waits for it: a zombie is gone too
         self.thread.join(timeout=60)
-        self.training.kill()
-        self.training.wait()
+        self.workflow.wait()
         assert not self.thread.is_alive()
 
 

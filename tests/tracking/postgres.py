@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from emorl.tracking.store import ui_command
+from emorl.tracking.ui import ui_command
 
 
 @contextmanager
@@ -53,7 +53,7 @@ def mlflow_server(root, store):
         port = free.getsockname()[1]
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MLFLOW_TRACKING_URI", store)
-        command = ui_command(root, port)
+        command = ui_command(root, port=port)
     with open(root / "server.log", "w") as log:
         server = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)
     address = f"http://127.0.0.1:{port}"

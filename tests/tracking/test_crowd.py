@@ -14,6 +14,7 @@ def server(tmp_path_factory):
         yield address, store
 
 
+@pytest.mark.drill
 def test_64_runs_log_at_once_to_a_fresh_sqlite_store(crowd):
     root, run_dirs, said = crowd
     check_crowd(root, run_dirs, said)
@@ -21,6 +22,7 @@ def test_64_runs_log_at_once_to_a_fresh_sqlite_store(crowd):
     assert not list(root.glob(".mlflow.db*"))  # what the store is made as
 
 
+@pytest.mark.drill
 def test_64_runs_log_at_once_to_a_server_with_postgresql(server, log_at_once, tmp_path):
     address, store = server
     run_dirs, said = log_at_once(tmp_path, address)
@@ -28,7 +30,7 @@ def test_64_runs_log_at_once_to_a_server_with_postgresql(server, log_at_once, tm
 
 
 def check_crowd(root, run_dirs, said, uri=None):
-    assert "later" not in said  # one that found the store busy looked again
+    assert said == ""
     runs = all_runs(root, "emorl-crowd-test", uri)
     (parent,) = [run for run in runs if "mlflow.parentRunId" not in run.data.tags]
     assert parent.info.run_name == "emorl/base-0a1b"

@@ -2,7 +2,7 @@
 
 from mlflow import MlflowClient
 
-from emorl.tracking.links import run_pages
+from emorl.tracking.layout import run_pages
 
 
 def test_a_mirrored_run_has_an_address(tmp_path, monkeypatch):

@@ -13,13 +13,15 @@ import time
 
 import pytest
 import torch
+from jobs import origin, start
 
-from emorl import runs
-from emorl.errors import UserError
+from emorl.pipeline import config, runs
+from emorl.runtime.errors import UserError
+from emorl.runtime.interruption import Interrupted
 from emorl.training import engine
 from emorl.training.checkpoints import CHECKPOINT, PREVIOUS, load_checkpoint
-from emorl.training.interruption import Interrupted
-from emorl.training.metrics import MetricsLog
+from emorl.training.manifest import Manifest
+from emorl.training.metrics import METRICS, MetricsLog
 from emorl.training.step import batch_indices
 
 STEPS = 30
@@ -31,10 +33,9 @@ def job(prepared, tmp_path):
 
 
 def make_job(prepared, folder, seed=0, **training):
-    (run,) = runs.select_runs("test", ["emorl"], ["tetrominoes"], "base", [seed])
+    (run,) = runs.select_runs(config.load_scale("test"), ["emorl"], ["tetrominoes"], "base", [seed])
     settings = run.settings.training.model_copy(update={"steps": STEPS, "log_every": 1} | training)
-    record = {"dataset": "tetrominoes", "seed": seed}
-    return engine.Job(folder, prepared, "emorl", run.settings.model, settings, seed, "digest", record)
+    return engine.Job(folder, prepared, "emorl", run.settings.model, settings, origin("emorl", seed), start)
 
 
 def weights(folder):
@@ -42,7 +43,7 @@ def weights(folder):
 
 
 def lines(folder):
-    return [json.loads(line) for line in (folder / engine.METRICS).read_text().splitlines()]
+    return [json.loads(line) for line in (folder / METRICS).read_text().splitlines()]
 
 
 def without_times(log):
@@ -59,7 +60,7 @@ sys.path.insert(0, sys.argv[3])
 torch.set_num_threads(1)
 from test_engine import make_job
 from emorl.training import engine
-from emorl.training.interruption import listening
+from emorl.runtime.interruption import listening
 job = make_job(pathlib.Path(sys.argv[1]), pathlib.Path(sys.argv[2]))
 with listening() as listener:
     engine.train(job, lambda p: print(p.step, flush=True) or time.sleep(0.05), float(sys.argv[4]),
@@ -71,6 +72,8 @@ def arguments(prepared, folder, checkpoint_seconds=0.01):
     return [str(prepared), str(folder), os.path.dirname(__file__), str(checkpoint_seconds)]
 
 
+@pytest.mark.drill
+@pytest.mark.slow
 def test_killed_at_random_steps_and_resumed_ends_with_identical_weights(prepared, job, tmp_path):
     run_silently(job, checkpoint_seconds=1e9)
     killed = tmp_path / "killed"
@@ -92,11 +95,12 @@ def test_killed_at_random_steps_and_resumed_ends_with_identical_weights(prepared
     assert expected.keys() == found.keys()
     assert all(torch.equal(expected[name], found[name]) for name in expected)
     assert without_times(lines(killed)) == without_times(lines(job.folder))
-    manifest = json.loads((killed / engine.MANIFEST).read_text())
-    assert manifest["status"] == "finished"
-    assert 1 <= len(manifest["resumed_at"]) <= 3
+    manifest = Manifest.read(killed / Manifest.FILE)
+    assert manifest.status == "finished"
+    assert 1 <= len(manifest.resumed_at) <= 3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGUSR2"])
 def test_a_signal_stops_after_the_step_and_nothing_of_it_is_lost(name, prepared, tmp_path):
     """Checkpoints are an hour apart, so what is there afterwards was saved for the signal."""
@@ -117,19 +121,19 @@ def test_a_clock_that_goes_backwards_changes_nothing(job, monkeypatch, prepared,
     now = itertools.count(2e9, -3600)
     monkeypatch.setattr(time, "time", lambda: next(now))
     manifest = run_silently(job, checkpoint_seconds=0)
-    assert manifest["status"] == "finished"
-    assert 0 < manifest["wall_seconds"] < 600
+    assert manifest.status == "finished"
+    assert 0 < manifest.wall_seconds < 600
     assert [line["step"] for line in lines(job.folder)] == list(range(1, STEPS + 1))
 
 
 def test_points_never_change_once_they_are_visible(prepared, job):
     """Stop between the checkpoint and the metrics, or in the middle of a line: the resumed log is the same."""
     stop_after(job, steps=9)
-    seen = (job.folder / engine.METRICS).read_bytes()
-    with open(job.folder / engine.METRICS, "ab") as file:
+    seen = (job.folder / METRICS).read_bytes()
+    with open(job.folder / METRICS, "ab") as file:
         file.write(b'{"step": 10, "loss": 1.')  # torn off by the kill
     run_silently(job)
-    assert (job.folder / engine.METRICS).read_bytes().startswith(seen)
+    assert (job.folder / METRICS).read_bytes().startswith(seen)
     assert [line["step"] for line in lines(job.folder)] == list(range(1, STEPS + 1))
 
 
@@ -161,14 +165,36 @@ def test_a_finished_run_is_not_touched(job):
     assert {path: path.stat().st_mtime_ns for path in job.folder.iterdir()} == stamps
 
 
+def test_who_takes_no_step_signs_nothing(job):
+    """A run without steps left that is asked for again, its manifest deleted, keeps the origin of the steps it took."""
+    stop_after(job, steps=7)
+    run_silently(job)
+    path = job.folder / Manifest.FILE
+    manifest = path.read_text()
+    path.unlink()
+    elsewhere = engine.Job(**(vars(job) | {"start": lambda step: start(99)}))
+    assert [taken.git_commit for taken in run_silently(elsewhere).starts] == ["from 0", "from 7"]
+    assert path.read_text() == manifest
+
+
 def test_nan_is_recorded_as_failure(job, monkeypatch):
     poison(monkeypatch, at_step=5, value=float("nan"))
     with pytest.raises(engine.Diverged, match=r"step 6.*loss is nan"):
         run_silently(job)
-    manifest = json.loads((job.folder / engine.MANIFEST).read_text())
-    assert manifest["status"] == "failed"
-    assert "diverged at step 6" in manifest["error"]
+    manifest = Manifest.read(job.folder / Manifest.FILE)
+    assert manifest.status == "failed"
+    assert "diverged at step 6" in manifest.error
     assert lines(job.folder)[-1]["step"] == 6
+
+
+def test_a_stop_between_logged_steps_saves_no_weights_that_are_no_numbers(prepared, tmp_path, monkeypatch):
+    job = make_job(prepared, tmp_path / "run", log_every=6)
+    poison(monkeypatch, at_step=3, value=float("nan"))
+    answers = iter([False, False, False, True])
+    with pytest.raises(engine.Diverged, match=r"step 4.*loss is nan"):
+        engine.train(job, lambda progress: None, asked_to_stop=lambda: next(answers))
+    assert Manifest.read(job.folder / Manifest.FILE).status == "failed"
+    assert not (job.folder / CHECKPOINT).exists()
 
 
 def test_explosion_is_recorded_before_its_weights_are_saved(prepared, tmp_path, monkeypatch):
@@ -193,8 +219,8 @@ def poison(monkeypatch, at_step, value):
 
 def test_checkpoint_of_another_run_is_refused(prepared, job):
     stop_after(job, steps=3)
-    other = engine.Job(**(vars(job) | {"digest": "other"}))
-    with pytest.raises(UserError, match="another configuration or by other training code"):
+    other = engine.Job(**(vars(job) | {"origin": origin("emorl", digest="other")}))
+    with pytest.raises(UserError, match="another configuration, or by code that computes something else"):
         run_silently(other)
 
 
@@ -207,12 +233,13 @@ def with_a_flipped_bit(content):
     return content[: len(content) // 2] + bytes([content[len(content) // 2] ^ 1]) + content[len(content) // 2 + 1 :]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("damage", [truncated, with_a_flipped_bit])
 def test_a_damaged_checkpoint_gives_way_to_the_one_before(damage, job, prepared, tmp_path, capsys):
     stop_after(job, steps=6)
     path = job.folder / CHECKPOINT
     path.write_bytes(damage(path.read_bytes()))
-    assert run_silently(job)["resumed_at"] == [5]
+    assert run_silently(job).resumed_at == [5]
     warning = f"warning: {path} is damaged or no checkpoint: its checksum does not match; going on from the one before"
     assert capsys.readouterr().err == f"{warning}, of step 5\n"
 
@@ -226,7 +253,7 @@ def test_a_damaged_checkpoint_gives_way_to_the_one_before(damage, job, prepared,
 def test_killed_between_the_renames_of_two_checkpoints(job):
     stop_after(job, steps=3)
     (job.folder / CHECKPOINT).unlink()
-    assert run_silently(job)["resumed_at"] == [2]
+    assert run_silently(job).resumed_at == [2]
 
 
 def test_without_any_whole_checkpoint_the_run_is_refused(job):
@@ -252,7 +279,7 @@ def test_malicious_checkpoint_is_refused_and_does_nothing(signed, job, tmp_path)
     torch.save({"digest": "digest", "model": Malicious(tmp_path / "owned")}, path)
     if signed:
         path.write_bytes(path.read_bytes() + hashlib.sha256(path.read_bytes()).digest())
-    with pytest.raises(UserError, match="read safely" if signed else "its checksum does not match"):
+    with pytest.raises(UserError, match="read safely" if signed else "is a PyTorch file of another program"):
         run_silently(job)
     assert not (tmp_path / "owned").exists()
 
@@ -269,6 +296,7 @@ def small_disk(tmp_path):
     subprocess.run(["umount", folder], check=True)
 
 
+@pytest.mark.slow
 def test_a_full_disk_while_saving_keeps_the_last_checkpoint(prepared, small_disk, job):
     folder, filler = small_disk / "run", small_disk / "filler"
     command = [sys.executable, "-c", TRAIN_IN_A_PROCESS, *arguments(prepared, folder, checkpoint_seconds=0)]
@@ -290,7 +318,7 @@ def test_a_full_disk_while_saving_keeps_the_last_checkpoint(prepared, small_disk
 
 
 def test_a_full_disk_is_named_when_metrics_do_not_fit(tmp_path):
-    path = tmp_path / engine.METRICS
+    path = tmp_path / METRICS
     path.symlink_to("/dev/full")
     log = MetricsLog(path)
     log.add({"step": 1})

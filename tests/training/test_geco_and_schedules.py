@@ -8,8 +8,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from emorl.training.geco import Geco, GecoSettings
-from emorl.training.schedules import learning_rate, refinement_steps
+from emorl.models.emorl import refinement_steps
+from emorl.models.parts.geco import Geco, GecoSettings
+from emorl.training.schedules import learning_rate
 
 SETTINGS = dict(target=-2.0, step_size=0.01, alpha=0.9, floor=0.55, warm_start=2, speedup=1.0)
 
@@ -27,9 +28,11 @@ def test_geco_follows_the_released_updates():
     assert geco.ema.item() == pytest.approx(ema)
     assert geco.zeta.item() == pytest.approx(0.55 - 0.01 * ema)
     assert geco.weight(4).item() == pytest.approx(math.log1p(math.exp(0.55 - 0.01 * ema)))
-    assert geco.loss_value(torch.tensor(-10.0), torch.tensor(3.0), 4).item() == pytest.approx(
-        3 - geco.weight(4).item() * ema
-    )
+    assert geco.weight_after_training() == geco.weight(4)
+    nll, kl = torch.tensor(-10.0, requires_grad=True), torch.tensor(3.0, requires_grad=True)
+    loss = geco.loss(nll, kl, 4)
+    assert loss.item() == pytest.approx(3 - geco.weight(4).item() * ema)
+    assert torch.autograd.grad(loss, (nll, kl)) == (geco.weight(4), 1)
 
 
 def test_geco_never_falls_below_its_floor_and_speeds_up_once_met():
@@ -48,7 +51,8 @@ def test_without_geco_the_weight_is_one_and_the_loss_the_negative_elbo():
     geco = Geco(None, values=10)
     geco.update(torch.tensor(-5.0), 5000)
     assert geco.weight(5000) == 1
-    assert geco.loss_value(torch.tensor(-5.0), torch.tensor(3.0), 5000) == -2
+    assert geco.weight_after_training() == 1
+    assert geco.loss(torch.tensor(-5.0), torch.tensor(3.0), 5000) == -2
 
 
 def schedule(**changed):

@@ -9,8 +9,11 @@ import pytest
 import torch
 
 from emorl.models import model_names
-from emorl.training import engine
 from emorl.training.checkpoints import CHECKPOINT, load_checkpoint
+from emorl.training.manifest import Manifest
+from emorl.training.metrics import METRICS
+
+pytestmark = pytest.mark.slow
 
 SHARED = [name for name in model_names() if not name.startswith("genesis")]  # these normalise over a batch
 
@@ -19,9 +22,10 @@ import sys, torch
 from pathlib import Path
 sys.path.insert(0, sys.argv[1])
 from test_every_model import job
-from emorl.errors import UserError
-from emorl.training import engine, processes
-from emorl.training.interruption import Interrupted
+from emorl.runtime.errors import UserError
+from emorl.runtime import processes
+from emorl.training import engine
+from emorl.runtime.interruption import Interrupted
 torch.set_num_threads(1)
 prepared, folder = Path(sys.argv[2]), Path(sys.argv[3])
 with processes.joined():
@@ -62,12 +66,12 @@ def test_gradients_and_metrics_do_not_depend_on_the_number_of_processes(runs, na
     one, two, _ = runs
     a, b = gradients(one / name), gradients(two / name)
     assert (a - b).norm() < 1e-3 * a.norm()
-    logs = [(folder / name / engine.METRICS).read_text().splitlines() for folder in (one, two)]
+    logs = [(folder / name / METRICS).read_text().splitlines() for folder in (one, two)]
     assert len(logs[0]) == len(logs[1]) == 4
     for a, b in zip(map(json.loads, logs[0]), map(json.loads, logs[1]), strict=True):
         assert b["loss"] == pytest.approx(a["loss"], rel=1e-4)
         assert b["gradient_norm"] == pytest.approx(a["gradient_norm"], rel=1e-3)
-    assert json.loads((two / name / engine.MANIFEST).read_text())["processes"] == 2
+    assert Manifest.read(two / name / Manifest.FILE).starts[0].processes == 2
 
 
 def gradients(folder):
@@ -79,7 +83,7 @@ def gradients(folder):
 def test_processes_stop_together_and_go_on(runs):
     _, two, said = runs
     assert "stopped after step 1, which is saved" in said
-    assert json.loads((two / "slot_mlp" / engine.MANIFEST).read_text())["resumed_at"] == [1]
+    assert Manifest.read(two / "slot_mlp" / Manifest.FILE).resumed_at == [1]
 
 
 def test_normalisation_over_a_batch_is_refused(runs):

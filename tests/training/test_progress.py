@@ -21,3 +21,15 @@ def test_lines_come_at_intervals_and_at_the_end(capsys, monkeypatch):
 @pytest.mark.parametrize(("seconds", "text"), [(0, "0s"), (59.6, "1m00s"), (695, "11m35s"), (61_500, "17h05m")])
 def test_duration(seconds, text):
     assert progress.duration(seconds) == text
+
+
+def test_lines_say_whether_slots_bind(capsys, monkeypatch):
+    monkeypatch.setattr(progress, "SECONDS_BETWEEN_LINES", 0)
+    line = progress.ProgressLine("run")
+    scored = {100: 0.04, 600: 0.12, 700: 0.53, 800: 0.7}
+    for step in (50, 100, 200, 600, 700, 800, 850):
+        line.update(Progress(step, 1000, 10, {"validation_fg_ari": scored[step]} if step in scored else {}))
+    ends = [text.partition(" left")[2].strip() for text in capsys.readouterr().out.splitlines()]
+    plateau = "FG-ARI 12, slots do not bind yet: docs/demo.md tells of this plateau"
+    bound = "slots bind since step 700"
+    assert ends == ["", "FG-ARI 4", "FG-ARI 4", plateau, f"FG-ARI 53, {bound}", *[f"FG-ARI 70, {bound}"] * 2]

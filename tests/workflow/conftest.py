@@ -1,5 +1,6 @@
 """Workspaces: git clones of the working tree in which commands run as a user would type them."""
 
+import contextlib
 import fcntl
 import json
 import os
@@ -7,11 +8,13 @@ import re
 import shutil
 import subprocess
 import sys
+import time
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -72,7 +75,39 @@ class Workspace:
     def json(self, name: str) -> Any:
         return json.loads((self.root / name).read_text())
 
+    def runs(self) -> list[dict[str, Any]]:
+        """Those in Table 1, as its record has them: seed, folder, file."""
+        return [run for series in self.json("reports/test/table1.json")["shows"]["series"] for run in series["runs"]]
+
+    def contents(self) -> dict[str, bytes]:
+        """Every file but for what git, Snakemake and probes note for themselves."""
+        files = [path for path in self.root.rglob("*") if path.is_file()]
+        named = {str(path.relative_to(self.root)): path for path in files if "__pycache__" not in path.parts}
+        return {
+            name: path.read_bytes()
+            for name, path in named.items()
+            if not name.startswith((".git/", ".snakemake/", ".cache/"))
+        }
+
+    def trackers(self) -> list[psutil.Process]:
+        """Processes that mirror this workspace's runs; each outlives its workflow for a moment."""
+        words = [process for process in psutil.process_iter(["cmdline"]) if "track" in (process.info["cmdline"] or [])]
+        found = []
+        for process in words:
+            with contextlib.suppress(psutil.Error):
+                if process.cwd() == str(self.root) and process.status() != psutil.STATUS_ZOMBIE:
+                    found.append(process)
+        return found
+
+    def mirrored(self) -> None:
+        """Wait until no process mirrors runs any more."""
+        give_up = time.monotonic() + 120
+        while self.trackers():
+            assert time.monotonic() < give_up
+            time.sleep(0.1)
+
     def copy(self, to: Path) -> "Workspace":
+        self.mirrored()
         shutil.copytree(self.root, to, symlinks=True)
         return Workspace(to)
 

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 from rocrate.rocrate import ROCrate
 
-from emorl.errors import UserError
-from emorl.reporting.recheck import recheck
+from emorl.reporting.sharing.recheck import recheck
+from emorl.runtime.errors import UserError
 
 REPORT = "reports/test"
 
@@ -61,10 +61,15 @@ def test_a_bundle_holds_what_a_stranger_needs_and_is_found_right(archived):
     with zipfile.ZipFile(archived.root / "results.zip") as archive:
         names = set(archive.namelist())
         readme = archive.read("README.md").decode()
-    assert {"code/params/claims.yaml", "code/emorl/cli.py", f"{REPORT}/table1.csv", f"{REPORT}/index.html"} <= names
+    assert {
+        "code/params/claims.yaml",
+        "code/emorl/commands/main.py",
+        f"{REPORT}/table1.csv",
+        f"{REPORT}/index.html",
+    } <= names
     for ending in ("manifest.json", "metrics.jsonl"):
-        assert sum(name.endswith(f"/{ending}") for name in names) == 2
-    assert not any(name.endswith("checkpoint.pt") for name in names)
+        assert sum(name.startswith("runs/") and name.endswith(f"/{ending}") for name in names) == 2
+    assert not any(name.startswith("runs/") and name.endswith("checkpoint.pt") for name in names)
     assert "python -m emorl recheck" in readme
     assert "these numbers mean nothing" in readme
 
@@ -108,22 +113,22 @@ def test_a_changed_and_a_missing_file_are_named(bundle):
 
 def change_a_score(bundle):
     evaluation = the_evaluation(bundle)
-    edit_json(evaluation, lambda content: content["images"]["ari"].__setitem__(3, 0.987))
-    return f"{evaluation.relative_to(bundle)}: summary: ari is "
+    edit_json(evaluation, lambda content: content["kept"]["images"]["fg_ari"].__setitem__(3, 0.987))
+    return f"{evaluation.relative_to(bundle)}: summary: fg_ari is "
 
 
 def change_a_summary(bundle):
-    edit_json(the_evaluation(bundle), lambda content: content["controls"]["one_slot"].update(ari=0.5))
-    return f"{the_evaluation(bundle).relative_to(bundle)}: controls: one_slot: ari is 0.5, but should be 0.0"
+    edit_json(the_evaluation(bundle), lambda content: content["controls"]["one_slot"].update(fg_ari=0.5))
+    return f"{the_evaluation(bundle).relative_to(bundle)}: controls: one_slot: fg_ari is 0.5, but should be 0.0"
 
 
 def change_score_and_summary(bundle):
     def change(content):
-        content["control_images"]["one_slot"]["ari"] = [0.5] * 16
-        content["controls"]["one_slot"]["ari"] = 0.5
+        content["kept"]["control_images"]["one_slot"]["fg_ari"] = [0.5] * 16
+        content["controls"]["one_slot"]["fg_ari"] = 0.5
 
     edit_json(the_evaluation(bundle), change)
-    return "value of ari_one_slot of emorl base on tetrominoes (seed 0) is 0.0, but should be 0.5"
+    return "value of fg_ari_one_slot of emorl base on tetrominoes (seed 0) is 0.0, but should be 0.5"
 
 
 def change_a_number(bundle):
@@ -132,12 +137,12 @@ def change_a_number(bundle):
     cells = lines[1].split(",")
     cells[-2] = "0.25"
     path.write_text("\n".join([lines[0], ",".join(cells), *lines[2:]]) + "\n")
-    return f"{REPORT}/table1.csv, line 2: value of ari of emorl base on tetrominoes (seed 0) is 0.25, but should be "
+    return f"{REPORT}/table1.csv, line 2: value of fg_ari of emorl base on tetrominoes (seed 0) is 0.25, but should be "
 
 
 def change_a_cell(bundle):
-    edit_json(bundle / REPORT / "table1.json", lambda table: table["rows"][0]["cells"][0].update(mean=99.0))
-    return f"{REPORT}/table1.json: rows: 0: cells: 0: mean is 99.0, but should be "
+    edit_json(bundle / REPORT / "table1.json", lambda record: record["table"]["rows"][0]["cells"][0].update(mean=99.0))
+    return f"{REPORT}/table1.json: table: rows: 0: cells: 0: mean is 99.0, but should be "
 
 
 def change_a_table(bundle):
@@ -178,24 +183,36 @@ def break_a_file(bundle):
 
 
 def show_a_file_from_elsewhere(bundle):
-    def change(plan):
-        plan["artifacts"]["table1"]["series"][0]["runs"][0]["file"] = "../../secret.json"
+    def change(record):
+        record["shows"]["series"][0]["runs"][0]["file"] = "../../secret.json"
 
-    edit_json(bundle / REPORT / "plan.json", change)
-    return f"{REPORT}/plan.json shows ../../secret.json, which is not listed"
+    edit_json(bundle / REPORT / "table1.json", change)
+    return f"{REPORT}/table1.json shows ../../secret.json, which is not listed"
+
+
+def break_a_record(bundle):
+    edit_json(bundle / REPORT / "table1.json", lambda record: record.pop("inputs"))
+    return f"{REPORT}/table1.json cannot be read"
+
+
+def exchange_an_input(bundle):
+    """Other arrays for the pictures, which no number depends on."""
+    for path in bundle.glob("runs/*/*/*/seed*/evaluation/decomposition-*.npz"):
+        path.write_bytes(b"other arrays")
+    return f"{REPORT}/decompositions_tetrominoes.json: it was made from another runs/"
 
 
 def add_a_table(bundle):
     shutil.copy(bundle / REPORT / "table1.csv", bundle / REPORT / "table4.csv")
     with open(bundle / "SHA256SUMS", "a") as sums:
         sums.write(f"{0:064}  {REPORT}/table4.csv\n")
-    return f"{REPORT}/table4.csv is of nothing that {REPORT}/plan.json shows"
+    return f"{REPORT}/table4.csv is of nothing that has a record in {REPORT}"
 
 
 @pytest.mark.parametrize("change", [
     change_a_score, change_a_summary, change_score_and_summary, change_a_number, change_a_cell, change_a_table,
     change_a_verdict, change_a_claim, change_a_configuration, move_a_run, break_a_file, show_a_file_from_elsewhere,
-    add_a_table,
+    break_a_record, exchange_an_input, add_a_table,
 ])  # fmt: skip
 def test_what_is_wrong_is_named_even_if_all_hashes_are_right(bundle, change):
     sentence = change(bundle)
@@ -241,6 +258,7 @@ def test_what_is_no_bundle_is_refused_in_a_sentence(archived, tmp_path):
             list(recheck(path))
 
 
+@pytest.mark.drill
 def test_results_that_do_not_hold_are_not_bundled(workspace):
     def refused():
         output = workspace.run("python", "-m", "emorl", "archive", "--scale", "test", status=1)
@@ -260,6 +278,6 @@ def test_weights_are_bundled_on_demand(workspace):
     workspace.run("python", "-m", "emorl", "archive", "--scale", "test", "--checkpoints")
     (path,) = workspace.root.glob("emorl-test-*.zip")
     with zipfile.ZipFile(path) as archive:
-        assert sum(name.endswith("/checkpoint.pt") for name in archive.namelist()) == 2
+        assert sum(name.startswith("runs/") and name.endswith("/checkpoint.pt") for name in archive.namelist()) == 2
     assert mismatches(path) == []
     assert workspace.run("git", "status", "--porcelain") == ""

@@ -1,6 +1,7 @@
 """A bad day for the workflow: Ctrl-C, two of them at once, data that may only be read."""
 
 import os
+import random
 import shutil
 import signal
 import subprocess
@@ -16,7 +17,7 @@ COMMAND = ["snakemake", "--cores", "1", "--config", "scale=test", "models=emorl"
 @pytest.fixture
 def unfinished(workspace):
     """A workspace where one run is still to be trained, a second per step, and what its manifest will be called."""
-    run = workspace.json("reports/test/plan.json")["runs"][0]["folder"]
+    run = workspace.runs()[0]["folder"]
     shutil.rmtree(workspace.root / run)
     log_of(workspace, run).unlink()
     workspace.edit("emorl/training/progress.py", lambda text: text.replace(SLOWER.partition("\n")[0], SLOWER))
@@ -37,6 +38,7 @@ def start(workspace, run):
     return process
 
 
+@pytest.mark.drill
 @pytest.mark.parametrize("name", ["SIGINT", "SIGTERM"])
 def test_stopped_from_the_keyboard_or_by_the_machine_nothing_is_lost(name, unfinished, finished):
     """The signal goes to all processes of the workflow, as Ctrl-C and a shutdown do; checkpoints are 20 s apart."""
@@ -50,27 +52,28 @@ def test_stopped_from_the_keyboard_or_by_the_machine_nothing_is_lost(name, unfin
         assert time.monotonic() < deadline
         time.sleep(0.02)
 
-    workspace.snakemake("--unlock")
     workspace.snakemake(f"{run}/manifest.json")
     manifest = workspace.json(f"{run}/manifest.json")
     assert manifest["status"] == "finished"
-    assert manifest["resumed_at"][0] >= 4
+    assert manifest["starts"][1]["step"] >= 4
     expected, found = (
         torch.load(place.root / run / "checkpoint.pt", weights_only=True)["model"] for place in (finished, workspace)
     )
     assert all(torch.equal(expected[name], found[name]) for name in expected)
 
 
+@pytest.mark.drill
 def test_a_second_workflow_in_the_same_folder_is_turned_away(unfinished):
     workspace, run = unfinished
     first = start(workspace, run)
     os.killpg(first.pid, signal.SIGSTOP)  # until the second has its answer
-    command = [*COMMAND[:-1], "--rerun-incomplete", "--", f"{run}/manifest.json"]
-    assert "Directory cannot be locked" in workspace.run(*command, status=1)
+    said = workspace.run(*COMMAND, f"{run}/manifest.json", status=1)
+    assert "Directory cannot be locked" in said
+    assert f"Another workflow is at work in this folder: process {first.pid} on" in said
     os.killpg(first.pid, signal.SIGCONT)
     output, _ = first.communicate()
     assert first.returncode == 0, output
-    assert workspace.json(f"{run}/manifest.json")["resumed_at"] == []
+    assert len(workspace.json(f"{run}/manifest.json")["starts"]) == 1
 
 
 @pytest.fixture
@@ -85,9 +88,10 @@ def read_only_data(workspace):
     subprocess.run(["umount", data], check=True)
 
 
+@pytest.mark.drill
 def test_data_that_may_only_be_read_are_trained_on(read_only_data):
     workspace = read_only_data
-    run = workspace.json("reports/test/plan.json")["runs"][0]["folder"]
+    run = workspace.runs()[0]["folder"]
     expected = torch.load(workspace.root / run / "checkpoint.pt", weights_only=True)["model"]
     shutil.rmtree(workspace.root / run)
     workspace.snakemake("reproduce_table1")
@@ -102,3 +106,43 @@ def test_data_that_cannot_be_written_are_named(read_only_data):
     assert said.splitlines()[-1].startswith("error: ")
     assert "data/raw/clevr6" in said.splitlines()[-1]
     assert said.endswith(": Read-only file system\n")
+
+
+KILLS = int(os.environ.get("EMORL_KILLS", "30"))
+"""More or fewer of them, for whoever has more or less time."""
+
+
+@pytest.mark.drill
+def test_killed_at_any_moment_and_started_again_it_ends_as_if_undisturbed(clone, finished, tmp_path):
+    """The main job from nothing, SIGKILL for Snakemake and all that it has started after a random while, and the same
+    command again: at last alone. Weights, evaluations and the table are those of a workflow that nobody disturbed."""
+    workspace = clone.copy(tmp_path / "killed")
+    moments, command = random.Random(0), [*COMMAND[:-1], "--", "reproduce_table1"]
+    for kill in range(KILLS):
+        process = workspace.start(*command, start_new_session=True)
+        try:
+            output, _ = process.communicate(timeout=moments.uniform(1, 30))
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.communicate()
+        else:
+            assert process.returncode == 0, f"before kill {kill}:\n{output}"
+            places = [
+                path for name in ("data", "runs", "reports/test") for path in (workspace.root / name).glob("**/*")
+            ]
+            moments.choice([path for path in places if path.is_file()]).unlink()  # so that there is something to do
+    workspace.run(*command)
+    assert not workspace.planned()
+
+    names = [path.relative_to(finished.root) for path in finished.root.glob("runs/*/*/*/seed*/")]
+    assert len(names) == 2
+    for name in names:
+        expected, found = (
+            torch.load(place.root / name / "checkpoint.pt", weights_only=True)["model"]
+            for place in (finished, workspace)
+        )
+        assert all(torch.equal(expected[key], found[key]) for key in expected)
+        for evaluation in (finished.root / name).glob("evaluation/*.json"):
+            assert (workspace.root / name / "evaluation" / evaluation.name).read_bytes() == evaluation.read_bytes()
+    table = "reports/test/table1.csv"
+    assert (workspace.root / table).read_bytes() == (finished.root / table).read_bytes()

@@ -5,30 +5,37 @@ import shutil
 import signal
 import time
 
+import pytest
 import torch
 
 
+@pytest.mark.drill
 def test_a_diverged_run_is_counted_and_is_no_error(workspace):
+    """The bound beyond which a run counts as diverged decides no weight, so it is not part of the run's name."""
+    shutil.rmtree(workspace.root / workspace.runs()[0]["folder"])
     workspace.forget().edit("params/test.yaml", lambda text: text.replace("explosion: 1.0e+8", "explosion: 1.0e-3"))
     workspace.snakemake("draw_table1", "draw_decompositions_tetrominoes", config="seeds=1")
-    run = workspace.json("reports/test/plan.json")["runs"][0]
+    run = workspace.runs()[0]
     manifest = workspace.json(f"{run['folder']}/manifest.json")
     assert (manifest["status"], manifest["steps"]) == ("failed", 4)
     text = (workspace.root / "reports/test/table1.txt").read_text()
     assert "1/0/1" in text
     assert "Failed: EfficientMORL on Tetrominoes, seed 0 (diverged)" in text.replace("\n", " ")
 
-    # Back to the configuration of before, without Snakemake's records: its table is gone, its runs are there.
+    # Both seeds again: the one that failed stays counted, and nothing is trained.
     workspace.run("git", "checkout", "params/test.yaml")
     assert workspace.planned() == {"draw_table1": 1, "draw_decompositions_tetrominoes": 1, "page": 1}
 
 
-def test_killed_unlocked_and_run_again_ends_with_the_same_weights(workspace, finished):
+@pytest.mark.drill
+def test_killed_and_run_again_ends_with_the_same_weights(workspace, finished):
     """SIGKILL of Snakemake and of the training below it, after a checkpoint."""
-    run = workspace.json("reports/test/plan.json")["runs"][0]["folder"]
+    run = workspace.runs()[0]["folder"]
     target, checkpoint = f"{run}/manifest.json", f"{run}/checkpoint.pt"
     shutil.rmtree(workspace.root / run)
-    workspace.edit("emorl/cli.py", lambda text: text.replace("] = 20.0", "] = 0.0"))  # seconds between checkpoints
+    workspace.edit(
+        "emorl/commands/runs.py", lambda text: text.replace("] = 20.0", "] = 0.0")
+    )  # seconds between checkpoints
     slower = "def update(self, progress: Progress) -> None:\n        time.sleep(1)"
     workspace.edit("emorl/training/progress.py", lambda text: text.replace(slower.partition("\n")[0], slower))
 
@@ -41,11 +48,10 @@ def test_killed_unlocked_and_run_again_ends_with_the_same_weights(workspace, fin
     snakemake.communicate()
     assert not (workspace.root / target).exists()
 
-    workspace.snakemake("--unlock")
-    workspace.snakemake(target)
+    assert f"process {snakemake.pid} on" in workspace.snakemake(target)  # its lock is lifted
     manifest = workspace.json(target)
     assert manifest["status"] == "finished"
-    assert 0 < manifest["resumed_at"][0] < 12
+    assert 0 < manifest["starts"][1]["step"] < 12
     expected, found = weights(finished.root / checkpoint), weights(workspace.root / checkpoint)
     assert expected.keys() == found.keys()
     assert all(torch.equal(expected[name], found[name]) for name in expected)

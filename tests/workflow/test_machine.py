@@ -1,19 +1,36 @@
-"""How many trainings run at once: as many as there are GPUs, or else cores."""
+"""What jobs take of a machine, and how many trainings run at once: as many as there are GPUs, or else cores."""
 
+import re
 import shutil
 
 import pytest
 
 
+@pytest.mark.drill
 @pytest.mark.parametrize(("gpus", "at_once"), [("GPU-of-this-test", False), ("", True)])
 def test_trainings_at_once(workspace, monkeypatch, gpus, at_once):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", gpus)
     slower = "def update(self, progress: Progress) -> None:\n        time.sleep(2)"
     workspace.edit("emorl/training/progress.py", lambda text: text.replace(slower.partition("\n")[0], slower))
-    planned = workspace.json("reports/test/plan.json")["runs"]
-    targets = [f"{run['folder']}/manifest.json" for run in planned if run["variant"] == "base"]
+    targets = [f"{run['folder']}/manifest.json" for run in workspace.runs()]
     for target in targets:
         shutil.rmtree((workspace.root / target).parent)
     workspace.snakemake(*targets)
     first, second = sorted((workspace.json(target) for target in targets), key=lambda manifest: manifest["started"])
     assert (second["started"] < first["ended"]) == at_once
+
+
+def test_what_jobs_take_of_a_machine(clone):
+    """Whoever computes on a GPU locks it; scikit-learn, which most of DCI's time goes to, takes none."""
+    output = clone.snakemake("-n", "-p", "reproduce_table3", "reproduce_fig10", config="datasets=clevr6,tetrominoes")
+    rules = re.findall(
+        r"^rule (train|evaluate|benchmark):\n.*?^    resources: ([^\n]*)\n(?:.*?\n)*?Shell command: ([^\n]*)$",
+        output,
+        re.MULTILINE | re.DOTALL,
+    )
+    assert {rule for rule, _, _ in rules} == {"train", "evaluate", "benchmark"}
+    for rule, resources, command in rules:
+        gpus = 0 if rule == "evaluate" else 1  # Table 3 is of disentanglement alone
+        assert f"gpu={gpus}," in resources
+        assert f"python -m emorl.runtime.gpus {gpus} python -m " in command
+        assert int(re.search(r"mem_mb=(\d+)", resources)[1]) > 1.2 * 6200  # MB that IODINE has taken on CLEVR6

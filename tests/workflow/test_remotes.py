@@ -100,8 +100,7 @@ def add_remote(workspace, url, options):
 
 def contents(folder):
     """Of the files that DVC keeps."""
-    left_out = (".mirror.lock", "mirror.log", "plan.json")
-    files = [path for path in folder.rglob("*") if path.is_file() and path.name not in left_out]
+    files = [path for path in folder.rglob("*") if path.is_file() and path.name != ".training.lock"]
     return {path.relative_to(folder): path.read_bytes() for path in files}
 
 

@@ -1,5 +1,5 @@
-# Raw records -> one prepared file per data set. Paths hold a digest of settings and code, so their names say what
-# they contain; time stamps, which a pull from storage sets anew, say nothing, and inputs are `ancient`.
+# Raw records -> one prepared file per data set. `update`: a file that is made again by force is there until the new one
+# is, which for a download may be never.
 
 
 localrules:
@@ -8,7 +8,7 @@ localrules:
 
 rule fetch:
     output:
-        "data/raw/{collection}/{records}",
+        update("data/raw/{collection}/{records}"),
     log:
         "logs/fetch/{collection}/{records}.log",
     priority: 1  # before any training, or it would wait, with a core idle, for all of them to be free
@@ -16,8 +16,8 @@ rule fetch:
         "../../environment.yml"
     threads: 64  # a replica takes all cores there are
     params:
-        scale=scale_of,
-        dataset=lambda wildcards, output: next(n for n in DATA if output[0].endswith(DATA[n]["raw"])),
+        scale=SCALE,
+        dataset=lambda wildcards, output: next(n for n, files in PLAN.data.items() if output[0].endswith(files.raw)),
     shell:
         "python -m emorl fetch --scale {params.scale} --dataset {params.dataset} --expect {output}"
         " --processes {threads} 2>&1 | tee {log}"
@@ -25,9 +25,9 @@ rule fetch:
 
 rule prepare:
     input:
-        ancient(lookup(dpath="{dataset}/raw", within=DATA)),
+        lambda wildcards: absent(PLAN.data[wildcards.dataset].raw),
     output:
-        "data/prepared/{dataset}-{source}-{digest}.h5",
+        update("data/prepared/{dataset}-{source}-{digest}.h5"),
     log:
         "logs/prepare/{dataset}-{source}-{digest}.log",
     benchmark:
@@ -37,7 +37,7 @@ rule prepare:
         "../../environment.yml"
     threads: 2  # one reads, one decodes
     params:
-        scale=scale_of,
+        scale=SCALE,
     shell:
         "python -m emorl prepare --scale {params.scale} --dataset {wildcards.dataset} --expect {output}"
         " --threads {threads} 2>&1 | tee {log}"

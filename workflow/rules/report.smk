@@ -1,5 +1,4 @@
-# Evaluated runs -> tables and figures, one rule each -> verdicts and the page. The marker of an older version goes first,
-# so that there is one marker at most and it tells the truth.
+# Evaluated runs -> tables and figures, one rule each -> verdicts and the page.
 
 for artifact in SHOWN:
 
@@ -7,72 +6,67 @@ for artifact in SHOWN:
         name:
             f"draw_{artifact}"
         input:
-            evaluations_of(artifact),
-            [BENCHMARK] if is_timed(artifact) else [],
+            absent(*sources_of(artifact)),
+            lambda wildcards, name=artifact: newer_if(is_stale(name)),
         output:
+            files_of(artifact),
             report(
                 f"{REPORT}/{artifact}.png",
                 caption="../report/artifact.rst",
                 category=category_of(artifact),
-                labels={"artifact": ARTIFACTS[artifact]["title"], "shows": ARTIFACTS[artifact]["caption"]},
+                labels={"artifact": ARTIFACTS[artifact].title, "shows": ARTIFACTS[artifact].caption},
             ),
-            f"{REPORT}/{artifact}.pdf",
-            outputs_of(artifact),
-            touch(MARKERS[artifact]),
         log:
             f"logs/draw/{SCALE}/{artifact}.log",
         conda:
             "../../environment.yml"
         params:
             artifact=artifact,
-            caption=ARTIFACTS[artifact]["caption"],
+            caption=ARTIFACTS[artifact].caption,
             scale=SCALE,
-            markers=f"{REPORT}/.{artifact}-*",
-            benchmark=f"--benchmark {BENCHMARK}" if is_timed(artifact) else "",
-            plan=PLAN_FILE,
+            selection=SELECTION,
+            digest=ARTIFACTS[artifact].digest,
         shell:
-            "rm -f {params.markers} && python -m emorl draw {params.artifact} --plan {params.plan}"
-            " {params.benchmark} > {log} 2>&1"
+            "python -m emorl draw {params.artifact} --scale {params.scale} {params.selection}"
+            " --expect {params.digest} 2>&1 | tee {log}"
 
 
 rule benchmark:
     # Figures 10 and 22: timed with nothing else running beside.
-    input:
-        "benchmarks/figure10.py",
-        "benchmarks/harness.py",
     output:
-        BENCHMARK,
+        f"{REPORT}/benchmark-{{digest}}.csv",
     log:
-        f"logs/benchmark/{SCALE}.log",
+        f"logs/benchmark/{SCALE}-{{digest}}.log",
     conda:
         "../../environment.yml"
     threads: 64  # all that there are, so that nothing else runs beside
     resources:
         gpu=1,
+        mem_mb=8000,
     params:
-        sizes=PLAN["benchmark"]["sizes"],
-        batch=PLAN["benchmark"]["batch"],
-        repetitions=PLAN["benchmark"]["repetitions"],
-        budget=PLAN["benchmark"]["budget_gb"],
+        how=ARTIFACTS["fig10"].benchmark,
+        python=python_of,
     shell:
-        "python -m benchmarks.figure10 --sizes {params.sizes} --batch {params.batch} --threads {threads}"
-        " --repetitions {params.repetitions} --budget-gb {params.budget} --out {output} > {log} 2>&1"
+        "{params.python} -m benchmarks.figure10 --sizes {params.how.sizes} --batch {params.how.batch} --threads {threads}"
+        " --repetitions {params.how.repetitions} --budget-gb {params.how.budget_gb} --out {output} 2>&1 | tee {log}"
 
 
 rule page:
-    # The page and the tracking store show whatever is there when a target has been made.
+    # It and the tracking store show whatever is there when a target has been made.
     input:
-        lambda wildcards: [MARKERS[name] for name in TARGETS[wildcards.target]],
-        local(collect("emorl/reporting/assets/page.{ending}", ending=["html", "css", "js"])),  # in no object store
+        lambda wildcards: [f"{REPORT}/{name}.json" for name in asked_for() if is_stale(name)],
+        lambda wildcards: newer_if(not page_is_current(SCALE, Path())),
+        local(collect("emorl/reporting/page/assets/page.{ending}", ending=["html", "css", "js"])),  # in no object store
     output:
-        touch(f"{REPORT}/.page-{{target}}-{{digest}}"),
+        PAGE,
+        collect(f"{REPORT}/{{file}}", file=["claims.csv", "claims.txt", "page.json"]),
     log:
-        f"logs/page/{SCALE}-{{target}}-{{digest}}.log",
+        f"logs/page/{SCALE}.log",
     conda:
         "../../environment.yml"
     params:
-        plan=PLAN_FILE,
-        markers=lambda wildcards: f"{REPORT}/.page-{wildcards.target}-*",
+        scale=SCALE,
+        links=f"logs/page/{SCALE}-links.json",
     shell:
-        "rm -f {params.markers} && (python -m emorl report --plan {params.plan}"
-        " && python -m emorl track sync --plan {params.plan}) 2>&1 | tee {log}"
+        "(python -m emorl track sync --links {params.links} && python -m emorl report --scale {params.scale}"
+        " --links {params.links} && python -m emorl track report {params.scale}) 2>&1 | tee {log}"

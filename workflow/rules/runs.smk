@@ -1,10 +1,10 @@
-# Prepared data -> trained run -> per-image scores. The run's folder is named by a digest of its configuration and
-# code; checkpoint and metrics live there undeclared, since Snakemake would delete declared outputs on failure.
+# Prepared data -> trained run -> per-image scores. Checkpoint and metrics live in the run's folder undeclared, since
+# Snakemake would delete declared outputs on failure.
 
 
 rule train:
     input:
-        ancient(lookup(dpath="{dataset}/prepared", within=DATA)),
+        lambda wildcards: absent(PLAN.data[wildcards.dataset].prepared),
     output:
         "runs/{dataset}/{model}/{variant}-{digest}/seed{seed}/manifest.json",
     log:
@@ -16,7 +16,7 @@ rule train:
     threads: 1
     resources:
         gpu=1,
-        mem_mb=4000,
+        mem_mb=8000,  # EfficientMORL and IODINE on CLEVR6 take 5 and 6 GB on a CPU
     params:
         scale=SCALE,
         folder=subpath(output[0], parent=True),
@@ -27,14 +27,13 @@ rule train:
         "trap : TERM;"
         " {params.python} -m emorl train --scale {params.scale} --dataset {wildcards.dataset} --model {wildcards.model}"
         " --variant {wildcards.variant} --seed {wildcards.seed} --expect {params.folder} --threads {threads}"
-        " --mirror-after 20 2>&1"
-        " | (trap '' INT TERM; exec tee {log}) || [ -e {output} ]"
+        " 2>&1 | (trap '' INT TERM; exec tee {log}) || [ -e {output} ]"
 
 
 rule evaluate:
     input:
-        prepared=lambda wildcards: ancient(DATA[evaluated_on(wildcards)]["prepared"]),
-        manifest=ancient("runs/{dataset}/{model}/{variant}-{digest}/seed{seed}/manifest.json"),
+        lambda wildcards: absent(PLAN.data[evaluated_on(wildcards)].prepared),
+        lambda wildcards: absent(f"{run_of(wildcards)}/manifest.json"),
     output:
         "runs/{dataset}/{model}/{variant}-{digest}/seed{seed}/evaluation/{evaluation}-{split}-{how}.json",
     log:
@@ -43,7 +42,8 @@ rule evaluate:
         "../../environment.yml"
     threads: 1
     resources:
-        gpu=1,
+        gpu=lambda wildcards: 0 if wildcards.evaluation == "disentanglement" else 1,  # a few images, and scikit-learn
+        mem_mb=8000,
     params:
         scale=SCALE,
         python=python_of,

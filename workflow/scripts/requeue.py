@@ -13,6 +13,10 @@ import sys
 import time
 from datetime import datetime
 
+ANSWERS_WITHIN = 60.0
+"""Seconds that squeue may take."""
+WITHOUT_LIMIT = ("", "N/A", "NONE", "UNLIMITED")
+"""What squeue says of a job that ends when it likes, and if the controller does not answer."""
 SAVED = 75
 """Exit status of `emorl train` when it has been told to stop and has written a checkpoint."""
 
@@ -48,8 +52,20 @@ def slurm_job() -> str:
 def end_of(job: str) -> datetime | None:
     """When Slurm will end the job; None if it has no limit, or the controller does not answer."""
     query = ["squeue", "--noheader", "--jobs", job, "--format", "%e"]
-    answer = subprocess.run(query, capture_output=True, text=True).stdout.strip()
-    return datetime.fromisoformat(answer) if answer[:1].isdigit() else None
+    standard = {name: value for name, value in os.environ.items() if name != "SLURM_TIME_FORMAT"}
+    try:
+        answer = subprocess.run(
+            query, env=standard, capture_output=True, text=True, timeout=ANSWERS_WITHIN
+        ).stdout.strip()
+    except (OSError, subprocess.TimeoutExpired) as error:
+        answer = str(error)
+    if answer in WITHOUT_LIMIT:
+        return None
+    try:
+        return datetime.fromisoformat(answer)
+    except ValueError:
+        print(f"warning: job {job} does not know when it ends, and is not queued again: squeue said {answer!r}")
+        return None
 
 
 def seconds_to(end: datetime) -> float:

@@ -7,9 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from emorl.models.parts.latents import sample
-
-Gaussian = tuple[Tensor, Tensor]  # mean and standard deviation
+from emorl.models.parts.latents import Gaussian, sample
 
 
 def posterior_gaussian(raw: Tensor) -> Gaussian:
@@ -48,7 +46,10 @@ class AutoregressivePosterior(nn.Module):
     def forward(self, h: Tensor, K: int, generator: torch.Generator) -> tuple[Tensor, Gaussian]:
         """h (B, features) -> a sample z (B, K, D) and the Gaussian (B, K, D) that each of its slots was drawn from."""
         q = posterior_gaussian(self.first(h))
-        state, samples, means, stds = None, [], [], []
+        state: tuple[Tensor, Tensor] | None = None
+        samples: list[Tensor] = []
+        means: list[Tensor] = []
+        stds: list[Tensor] = []
         for k in range(K):
             if k > 0:
                 state = self.lstm(torch.cat((h, samples[-1]), -1), state)

@@ -1,55 +1,76 @@
-"""MONet's component VAE as GENESIS uses it: q(z^c | x, m) and the spatial broadcast decoder p(x | z^c)."""
+"""MONet's component VAE, which GENESIS has, too: one slot's latent from its part of the image, and back.
+
+Both leave open what the model makes of the outputs: the form of a standard deviation, the range of colours.
+"""
+
+from collections.abc import Sequence
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from emorl.models.parts.autoregressive import Gaussian, posterior_gaussian
 from emorl.models.parts.decoders import BroadcastConvolution
+from emorl.models.parts.memory_format import as_channels_last, channels_last
+from emorl.models.parts.position import linear_coordinates
 from emorl.models.parts.precision import convolution_precision
+
+Activation = type[nn.ReLU] | type[nn.ELU]
 
 
 class ComponentEncoder(nn.Module):
-    """Image and log mask to z^c: four strided 3x3 ELU convolutions (channels c, c, 2c, 2c) and two linear layers."""
+    """q(z_k | x, m_k): 3x3 convolutions of stride 2 and two linear layers (Burgess et al. 2019, App. B.1)."""
 
-    def __init__(self, image_size: int, channels: int, hidden: int, D: int, dtype: torch.dtype) -> None:
+    def __init__(
+        self,
+        image_size: int,
+        channels: Sequence[int],
+        hidden: int,
+        D: int,
+        activation: Activation,
+        dtype: torch.dtype,
+    ) -> None:
+        """`channels` of the convolutions, as many as there are; `hidden` units between the linear layers."""
         super().__init__()
-        c, grid = channels, -(-image_size // 16)
         layers: list[nn.Module] = []
-        for inputs, outputs in ((4, c), (c, c), (c, 2 * c), (2 * c, 2 * c)):
-            layers += [nn.Conv2d(inputs, outputs, 3, stride=2, padding=1), nn.ELU()]
-        layers += [nn.Flatten(), nn.Linear(2 * c * grid**2, hidden), nn.ELU(), nn.Linear(hidden, 2 * D)]
-        self.layers = nn.Sequential(*layers).to(memory_format=torch.channels_last)
+        for inputs, outputs in pairwise((4, *channels)):
+            layers += [nn.Conv2d(inputs, outputs, 3, stride=2, padding=1), activation()]
+        grid = -(-image_size // 2 ** len(channels))
+        self.convolutions = channels_last(layers)
+        self.mlp = nn.Sequential(nn.Linear(channels[-1] * grid**2, hidden), activation(), nn.Linear(hidden, 2 * D))
         self.dtype = dtype
 
-    def forward(self, images: Tensor, log_masks: Tensor) -> Gaussian:
-        """images (B, 3, H, W), log_masks (B, K, 1, H, W) -> mean and standard deviation (B, K, D)."""
-        B, K = log_masks.shape[:2]
-        inputs = torch.cat((log_masks, images[:, None].expand(-1, K, -1, -1, -1)), 2).flatten(0, 1)
-        with convolution_precision(images.device, self.dtype):
-            raw = self.layers(inputs.contiguous(memory_format=torch.channels_last))
-        return posterior_gaussian(raw.float().unflatten(0, (B, K)))
+    def forward(self, parts: Tensor) -> Tensor:
+        """parts (B, K, 4, H, W), image and log mask -> (B, K, 2D): mean, and what the deviation is made of."""
+        with convolution_precision(parts.device, self.dtype):
+            features = self.convolutions(as_channels_last(parts.flatten(0, 1)))
+        return self.mlp(features.to(parts.dtype).flatten(1)).unflatten(0, parts.shape[:2])
 
 
 class ComponentDecoder(nn.Module):
-    """A latent on every pixel of a grid of H+8 with its two coordinates, four unpadded 3x3 ELU layers, 1x1 to RGB."""
+    """Spatial broadcast decoder: z_k and two coordinates on each pixel of a grid 8 larger than the image, four
+    unpadded 3x3 layers and a 1x1 layer to the outputs (Burgess et al. 2019, App. B.1)."""
 
-    def __init__(self, image_size: int, D: int, channels: int, dtype: torch.dtype) -> None:
+    position: Tensor
+
+    def __init__(
+        self, image_size: int, D: int, channels: int, outputs: int, activation: Activation, dtype: torch.dtype
+    ) -> None:
         super().__init__()
         self.first = BroadcastConvolution(D + 2, channels, 3)
-        layers: list[nn.Module] = [nn.ELU()]
+        layers: list[nn.Module] = [activation()]
         for _ in range(3):
-            layers += [nn.Conv2d(channels, channels, 3), nn.ELU()]
-        layers.append(nn.Conv2d(channels, 3, 1))
-        self.rest = nn.Sequential(*layers).to(memory_format=torch.channels_last)
-        axis = torch.linspace(-1, 1, image_size + 8)
-        coordinates = torch.stack(torch.meshgrid(axis, axis, indexing="ij"), -1)
-        # (z, coordinates) side by side is the sum of z and of the coordinates, each padded with zeros for the other
-        self.register_buffer("position", F.pad(coordinates, (D, 0)).permute(2, 0, 1), persistent=False)
+            layers += [nn.Conv2d(channels, channels, 3), activation()]
+        layers.append(nn.Conv2d(channels, outputs, 1))
+        self.rest = channels_last(layers)
+        size = image_size + 8
+        # z and the coordinates side by side: as a sum, each is zero in the other's channels
+        position = torch.cat((torch.zeros(D, size, size), linear_coordinates(size)))
+        self.register_buffer("position", position, persistent=False)
         self.dtype = dtype
 
     def forward(self, z: Tensor) -> Tensor:
-        """z (B, K, D) -> colours (B, K, 3, H, W) in [0, 1]."""
+        """z (B, K, D) -> (B, K, outputs, H, W), unbounded."""
         with convolution_precision(z.device, self.dtype):
-            colours = self.rest(self.first(F.pad(z.flatten(0, 1), (0, 2)), self.position))
-        return colours.float().sigmoid().unflatten(0, z.shape[:2])
+            out = self.rest(self.first(F.pad(z.flatten(0, 1), (0, 2)), self.position))
+        return out.to(z.dtype).unflatten(0, z.shape[:2])

@@ -1,4 +1,4 @@
-"""Decoders from one slot's latent to its colours and mask logit, each slot on its own (paper App. F.1)."""
+"""Decoders from one slot's latent to its reconstructions and mask logit, each slot on its own (paper App. F.1)."""
 
 from abc import ABC, abstractmethod
 
@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from emorl.models.parts.memory_format import channels_last
 from emorl.models.parts.position import position_grid
 from emorl.models.parts.precision import convolution_precision
 
@@ -18,7 +19,7 @@ class BroadcastConvolution(nn.Conv2d):
     the taps that fall inside. Exact, and independent of the number of pixels per slot.
     """
 
-    def forward(self, z: Tensor, position: Tensor) -> Tensor:
+    def forward(self, z: Tensor, position: Tensor) -> Tensor:  # type: ignore[override]  # a sum in two parts
         """z (N, D), position (D, h, w) -> (N, channels, h', w') in channels-last memory."""
         position_part = self._conv_forward(position[None], self.weight, self.bias)[0]  # (C, h', w')
         latent_part = torch.einsum("nd,cdpq->npqc", z, self._taps_inside())  # (N, q, q, C), one per kind of border
@@ -37,7 +38,7 @@ class BroadcastConvolution(nn.Conv2d):
 
     def _repeat_interior(self, x: Tensor, axis: int, size: int) -> Tensor:
         """From one value per kind of border (p first, the interior, p last) to one per output position."""
-        p = self.padding[0]
+        p = x.shape[axis] // 2
         first, interior, last = x.split((p, 1, p), axis)
         shape = list(x.shape)
         shape[axis] = size - 2 * p
@@ -45,16 +46,16 @@ class BroadcastConvolution(nn.Conv2d):
 
 
 class SlotDecoder(nn.Module, ABC):
-    """From latents (B, K, D) to colours and mask logits."""
+    """From latents (B, K, D) to reconstructions and mask logits."""
 
     @abstractmethod
     def raw(self, z: Tensor) -> tuple[Tensor, Tensor]:
-        """z (B, K, D) -> unbounded colours (B, K, 3, H, W) and mask logits (B, K, 1, H, W), both float32."""
+        """z (B, K, D) -> unbounded reconstructions (B, K, 3, H, W) and mask logits (B, K, 1, H, W)."""
 
     def forward(self, z: Tensor) -> tuple[Tensor, Tensor]:
-        """z (B, K, D) -> colours (B, K, 3, H, W) in [0, 1] and mask logits (B, K, 1, H, W)."""
-        colours, logits = self.raw(z)
-        return colours.sigmoid(), logits
+        """z (B, K, D) -> reconstructions (B, K, 3, H, W) in [0, 1] and mask logits (B, K, 1, H, W)."""
+        reconstructions, logits = self.raw(z)
+        return reconstructions.sigmoid(), logits
 
 
 class BroadcastDecoder(SlotDecoder):
@@ -63,6 +64,8 @@ class BroadcastDecoder(SlotDecoder):
     `form` is "iodine" (grid H+10, four unpadded 3x3 ELU layers, 3x3 to 4 channels) or "small" (grid H+6, three
     5x5 ReLU layers with padding 1, padded 3x3 to 4 channels; Tetrominoes).
     """
+
+    grid: Tensor
 
     def __init__(self, form: str, image_size: int, latent: int, channels: int, dtype: torch.dtype) -> None:
         super().__init__()
@@ -76,7 +79,7 @@ class BroadcastDecoder(SlotDecoder):
         for _ in range(hidden):
             layers += [nn.Conv2d(channels, channels, kernel, padding=padding), activation()]
         layers.append(nn.Conv2d(channels, 4, 3, padding=padding))
-        self.rest = nn.Sequential(*layers).to(memory_format=torch.channels_last)
+        self.rest = channels_last(layers)
         self.register_buffer("grid", position_grid(image_size + margin, image_size + margin), persistent=False)
         self.dtype = dtype
 
@@ -84,7 +87,7 @@ class BroadcastDecoder(SlotDecoder):
         position = self.position(self.grid.permute(1, 2, 0)).permute(2, 0, 1)
         with convolution_precision(z.device, self.dtype):
             out = self.rest(self.first(z.flatten(0, 1), position))
-        return split_colours_and_logits(out, z.shape[1])
+        return split_colours_and_logits(out.to(z.dtype), z.shape[1])
 
 
 class DeconvolutionalDecoder(SlotDecoder):
@@ -92,6 +95,8 @@ class DeconvolutionalDecoder(SlotDecoder):
 
     The decoder of "E-X-S" in Figure 10. H must be divisible by 16.
     """
+
+    grid: Tensor
 
     def __init__(self, image_size: int, latent: int, channels: int, dtype: torch.dtype) -> None:
         super().__init__()
@@ -104,7 +109,7 @@ class DeconvolutionalDecoder(SlotDecoder):
         layers += [nn.ConvTranspose2d(channels, channels, 5, padding=2), nn.ReLU()]
         layers.append(nn.ConvTranspose2d(channels, 4, 3, padding=1))
         self.position = nn.Linear(4, latent)
-        self.convolutions = nn.Sequential(*layers).to(memory_format=torch.channels_last)
+        self.convolutions = channels_last(layers)
         self.register_buffer("grid", position_grid(image_size // 16, image_size // 16), persistent=False)
         self.dtype = dtype
 
@@ -112,12 +117,12 @@ class DeconvolutionalDecoder(SlotDecoder):
         position = self.position(self.grid.permute(1, 2, 0)).permute(2, 0, 1)
         with convolution_precision(z.device, self.dtype):
             out = self.convolutions(z.flatten(0, 1)[:, :, None, None] + position)
-        return split_colours_and_logits(out, z.shape[1])
+        return split_colours_and_logits(out.to(z.dtype), z.shape[1])
 
 
 def split_colours_and_logits(out: Tensor, slots: int) -> tuple[Tensor, Tensor]:
-    """(B*K, 4, H, W) -> colours (B, K, 3, H, W) and mask logits (B, K, 1, H, W), both float32."""
-    out = out.float().unflatten(0, (-1, slots))
+    """(B*K, 4, H, W) -> reconstructions (B, K, 3, H, W) and mask logits (B, K, 1, H, W)."""
+    out = out.unflatten(0, (-1, slots))
     return out[:, :, :3], out[:, :, 3:]
 
 

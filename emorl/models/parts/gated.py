@@ -9,6 +9,7 @@ from itertools import accumulate, pairwise
 import torch
 from torch import Tensor, nn
 
+from emorl.models.parts.memory_format import as_channels_last, channels_last
 from emorl.models.parts.precision import convolution_precision
 
 PUBLISHED_STRIDES = {64: (1, 2, 1, 2, 1), 128: (2, 2, 2, 1, 1), 256: (2, 2, 2, 2, 1)}
@@ -50,15 +51,15 @@ class GatedEncoder(nn.Module):
         for (inputs, outputs), stride in zip(channels_of, strides(image_size), strict=True):
             convolution = nn.Conv2d(inputs, 2 * outputs, 5, stride, padding=2)
             layers += [convolution, nn.BatchNorm2d(2 * outputs), Gate()]
-        self.convolutions = nn.Sequential(*layers).to(memory_format=torch.channels_last)
+        self.convolutions = channels_last(layers)
         self.whole_grid = nn.Sequential(nn.Flatten(), nn.Linear(2 * c * grid**2, 2 * features), Gate())
         self.dtype = dtype
 
     def forward(self, images: Tensor) -> Tensor:
         """images (B, 3, H, W) -> h (B, features)."""
         with convolution_precision(images.device, self.dtype):
-            h = self.whole_grid(self.convolutions(images.contiguous(memory_format=torch.channels_last)))
-        return h.float()
+            h = self.whole_grid(self.convolutions(as_channels_last(images)))
+        return h.to(images.dtype)
 
 
 class GatedDecoder(nn.Module):
@@ -79,11 +80,11 @@ class GatedDecoder(nn.Module):
             convolution = nn.ConvTranspose2d(inputs, 2 * outputs, 5, stride, 2, output_padding)
             layers += [convolution, nn.BatchNorm2d(2 * outputs), Gate()]
         layers.append(nn.Conv2d(c, 1, 1))
-        self.layers = nn.Sequential(*layers).to(memory_format=torch.channels_last)
+        self.layers = channels_last(layers)
         self.dtype = dtype
 
     def forward(self, z: Tensor) -> Tensor:
         """z (B, K, D) -> logits (B, K, 1, H, W)."""
         with convolution_precision(z.device, self.dtype):
             logits = self.layers(z.flatten(0, 1)[:, :, None, None])
-        return logits.float().unflatten(0, z.shape[:2])
+        return logits.to(z.dtype).unflatten(0, z.shape[:2])

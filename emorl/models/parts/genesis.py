@@ -7,7 +7,7 @@ from abc import abstractmethod
 from collections.abc import Hashable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, TypeVar
 
 import torch
 from pydantic import Field
@@ -18,7 +18,7 @@ from emorl.models.parts.gated import PUBLISHED_SIZES, GatedDecoder, grid_sizes
 from emorl.models.parts.genesis_geco import GenesisGeco, GenesisGecoSettings, error_per_value
 from emorl.models.parts.likelihoods import gaussian_nll, mixture_nll, nll_floor
 from emorl.models.parts.stick_breaking import stick_breaking
-from emorl.settings import Settings
+from emorl.runtime.settings import Settings
 
 
 class GenesisFamilySettings(Settings):
@@ -27,7 +27,7 @@ class GenesisFamilySettings(Settings):
     likelihood: Literal["gaussian", "mixture"]
     """Mixture over slots per colour channel as published, or one Gaussian around the mixed image (paper App. B.1)."""
     sigma: float = Field(gt=0)
-    """Standard deviation of the likelihood, for colours in [0, 1], of every slot."""
+    """Standard deviation of the likelihood, for reconstructions in [0, 1], of every slot."""
     gated_channels: int = Field(ge=1)
     """Channels c of the gated encoder (c, c, 2c, 2c, 2c) and decoder (2c, 2c, c, c, c, c)."""
     features: int = Field(ge=1)
@@ -36,6 +36,9 @@ class GenesisFamilySettings(Settings):
     """Hidden size of the priors' networks."""
     geco: GenesisGecoSettings
     """Weight of the KL."""
+
+
+FamilySettings = TypeVar("FamilySettings", bound=GenesisFamilySettings)
 
 
 class GenesisInference(Settings):
@@ -62,13 +65,13 @@ class Scene:
     """(B, K, D)."""
     log_masks: Tensor
     """(B, K, 1, H, W)."""
-    colours: Tensor
+    reconstructions: Tensor
     """(B, K, 3, H, W), in [0, 1]."""
     kl: dict[str, Tensor]
     """KL per image (B,) of each kind of latent."""
 
 
-class GenesisFamily(Model):
+class GenesisFamily(Model[FamilySettings, GenesisInference]):
     """Training step and test time, given `_infer` and `decode`.
 
     Batch normalisation uses the batch's statistics in training and the running ones, which are part of the state, in
@@ -78,9 +81,8 @@ class GenesisFamily(Model):
 
     Inference = GenesisInference
 
-    def __init__(self, settings: GenesisFamilySettings, image_size: int, dtype: torch.dtype = torch.float32) -> None:
+    def __init__(self, settings: FamilySettings, image_size: int, dtype: torch.dtype = torch.float32) -> None:
         super().__init__(settings, image_size, dtype)
-        self.settings = settings
         self.geco = GenesisGeco(settings.geco, values=3 * image_size**2)
 
     @abstractmethod
@@ -93,7 +95,7 @@ class GenesisFamily(Model):
     def accumulate_gradients(self, images: Tensor, step: int, generator: torch.Generator) -> dict[str, Tensor]:
         scene = self._infer(images, generator)
         parts = {f"kl_{name}": value.mean() for name, value in scene.kl.items()}
-        nll, kl = self._nll(images, scene).mean(), sum(parts.values())
+        nll, kl = self._nll(images, scene).mean(), torch.stack(list(parts.values())).sum()
         loss = self.geco.loss(nll, kl)
         loss.backward()
         beta = self.geco.beta.clone()
@@ -107,16 +109,16 @@ class GenesisFamily(Model):
         with running_statistics(self):
             scene = self._infer(images, generator)
         masks = scene.log_masks.exp()
-        reconstruction = (masks * scene.colours).sum(1)
-        scalars = {"nll": self._nll(images, scene), "kl": sum(scene.kl.values())}
-        return Decomposition(masks[:, :, 0], scene.colours, scene.latents, reconstruction, scalars)
+        reconstruction = (masks * scene.reconstructions).sum(1)
+        scalars = {"nll": self._nll(images, scene), "kl": torch.stack(list(scene.kl.values())).sum(0)}
+        return Decomposition(masks[:, :, 0], scene.reconstructions, scene.latents, reconstruction, scalars)
 
     def _nll(self, images: Tensor, scene: Scene) -> Tensor:
         likelihood = gaussian_nll if self.settings.likelihood == "gaussian" else mixture_nll
-        return likelihood(images, scene.colours, scene.log_masks, self.settings.sigma)
+        return likelihood(images, scene.reconstructions, scene.log_masks, self.settings.sigma)
 
     @classmethod
-    def check(cls, settings: GenesisFamilySettings, image_size: int) -> list[str]:
+    def check(cls, settings: FamilySettings, image_size: int) -> list[str]:
         sentences, grid, floor = [], grid_sizes(image_size)[-1], error_per_value(nll_floor(settings.sigma, 1), 1)
         if image_size not in PUBLISHED_SIZES:
             sentences.append(

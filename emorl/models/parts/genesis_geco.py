@@ -1,16 +1,19 @@
 """GECO as GENESIS has it: β weights the KL and moves on a log scale (Engelcke et al. 2020, after Rezende & Viola 2018).
 
-EfficientMORL's form, which weights the likelihood and moves additively, is `emorl/training/geco.py`.
+EfficientMORL's form, which weights the likelihood and moves additively, is `emorl/models/parts/geco.py`.
 """
 
 import math
+from typing import TypeVar
 
 import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from emorl.settings import Settings
-from emorl.training import processes
+from emorl.runtime import processes
+from emorl.runtime.settings import Settings
+
+Value = TypeVar("Value", Tensor, float)
 
 
 class GenesisGecoSettings(Settings):
@@ -36,6 +39,9 @@ class GenesisGeco(nn.Module):
     REFERENCE_VALUES = 3 * 64**2  # step_size times nats per image, scaled by 64²/H², is this times nats per value
     BETA_MAX = 1e10
 
+    beta: Tensor
+    ema: Tensor
+
     def __init__(self, settings: GenesisGecoSettings, values: int) -> None:
         super().__init__()
         self.settings, self.values = settings, values
@@ -52,10 +58,11 @@ class GenesisGeco(nn.Module):
         error = error_per_value(processes.mean(nll), self.values)
         self.ema.lerp_(error, 1.0 if step == 0 else 1 - settings.alpha)
         slack = settings.goal - self.ema
-        rate = settings.step_size * self.REFERENCE_VALUES * torch.where(slack > 0, settings.speedup, 1.0)
+        speedup = torch.ones_like(slack).masked_fill(slack > 0, settings.speedup)
+        rate = settings.step_size * self.REFERENCE_VALUES * speedup
         self.beta.mul_(torch.exp(rate * slack)).clamp_(settings.beta_min, self.BETA_MAX)
 
 
-def error_per_value(nll: Tensor | float, values: int) -> Tensor | float:
+def error_per_value(nll: Value, values: int) -> Value:
     """NLL (nats per image, without its constant) as the error that goals are given in: per value, with log(2π)/2."""
     return nll / values + 0.5 * math.log(2 * math.pi)

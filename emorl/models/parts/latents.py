@@ -4,7 +4,10 @@ import torch
 from torch import Tensor
 from torch.nn.functional import softplus
 
-from emorl.training import processes
+from emorl.runtime import processes
+
+Gaussian = tuple[Tensor, Tensor]
+"""Mean and standard deviation, each (B, K, D)."""
 
 
 def standard_normal(like: Tensor, generator: torch.Generator) -> Tensor:
@@ -23,14 +26,13 @@ def sample(mean: Tensor, std: Tensor, generator: torch.Generator) -> Tensor:
     return mean + std * standard_normal(mean, generator)
 
 
-def kl_divergence(mean: Tensor, std: Tensor, prior_mean: Tensor | None, prior_std: Tensor | None) -> Tensor:
-    """KL(N(mean, std²) ‖ N(prior_mean, prior_std²)), summed over slots and dimensions.
-
-    All arguments are (B, K, D); a prior of None is the standard normal. Returns (B,), in nats.
-    """
-    if prior_mean is None or prior_std is None:
+def kl_divergence(q: Gaussian, p: Gaussian | None = None) -> Tensor:
+    """KL(q ‖ p), summed over slots and dimensions; p is the standard normal by default. Returns (B,), in nats."""
+    mean, std = q
+    if p is None:
         terms = 0.5 * (std.square() + mean.square() - 1) - std.log()
     else:
+        prior_mean, prior_std = p
         ratio = (std / prior_std).square()
         terms = 0.5 * (ratio + ((mean - prior_mean) / prior_std).square() - 1 - ratio.log())
     return terms.sum((1, 2))

@@ -1,10 +1,15 @@
-"""Reduced precision for convolutions alone: latents, likelihoods and KL terms stay float32."""
+"""Reduced precision for convolutions alone: latents, likelihoods and KL terms keep the dtype of the parameters."""
 
 import torch
 
+from emorl.runtime.cpu import capabilities
+
 
 def convolution_precision(device: torch.device, dtype: torch.dtype) -> torch.autocast:
-    """Autocast region for the convolutional part of a network; `dtype` float32 switches it off."""
+    """Autocast region for the convolutional part of a network; `dtype` float32 switches it off.
+
+    What leaves it goes back to the dtype of what came in: to float32, or to float64 in a model made `.double()`.
+    """
     return torch.autocast(device.type, dtype=dtype, enabled=dtype is not torch.float32)
 
 
@@ -19,11 +24,24 @@ def preferred_dtype(precision: str, device: torch.device) -> torch.dtype:
     if device.type == "cuda":
         fast = torch.cuda.is_bf16_supported(including_emulation=False)
     else:
-        cpu = torch.cpu.get_capabilities()
+        cpu = capabilities()
         # Of CPUs without matrix units, AMD's multiply bfloat16 at over twice the float32 rate, Intel's at half of it.
         on_amd = str(cpu.get("cpu_name")).startswith("AMD")
         fast = cpu.get("amx_bf16", False) or (on_amd and cpu.get("avx512_bf16", False))
     return torch.bfloat16 if fast else torch.float32
+
+
+def precision_of_training(setting: str, device: torch.device) -> torch.dtype:
+    """Set float32 products for training under the setting `precision`; returns the dtype of the convolutional parts."""
+    dtype = preferred_dtype(setting, device)
+    set_float32_precision(exact=dtype is torch.float32)
+    return dtype
+
+
+def precision_of_evaluation() -> torch.dtype:
+    """Set float32 products for evaluation, exact whatever training took; returns the dtype of all parts."""
+    set_float32_precision(exact=True)
+    return torch.float32
 
 
 def set_float32_precision(exact: bool) -> None:

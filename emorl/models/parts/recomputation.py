@@ -7,7 +7,9 @@ import torch
 from torch import Tensor
 
 
-def recomputed(function: Callable[[Tensor], tuple[Tensor, ...]], x: Tensor, outputs: tuple[Tensor, ...]) -> Any:
+def recomputed(
+    function: Callable[[Tensor], tuple[Tensor, ...]], x: Tensor, outputs: tuple[Tensor, ...]
+) -> tuple[Tensor, ...]:
     """`outputs`, the values of function(x), as if they had just been computed in the graph.
 
     The backward pass adds to the `.grad` of the function's parameters, so it must be a `backward()`.
@@ -17,7 +19,9 @@ def recomputed(function: Callable[[Tensor], tuple[Tensor, ...]], x: Tensor, outp
 
 class _Recomputed(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, function: Callable, x: Tensor, *outputs: Tensor) -> tuple[Tensor, ...]:
+    def forward(
+        ctx: Any, function: Callable[[Tensor], tuple[Tensor, ...]], x: Tensor, *outputs: Tensor
+    ) -> tuple[Tensor, ...]:
         ctx.function = function
         ctx.save_for_backward(x)
         return tuple(output.view_as(output) for output in outputs)

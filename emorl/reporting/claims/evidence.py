@@ -1,14 +1,13 @@
-"""From an artifact's measures to what they say on one claim."""
+"""From an artifact's metrics to what they say on one claim."""
 
 import math
 from dataclasses import dataclass, replace
 
 import pandas as pd
 
-from emorl.errors import UserError
-from emorl.evaluation.statistics import Comparison, Other
+from emorl.evaluation.metrics import METRICS
+from emorl.evaluation.parts.statistics import Comparison, Other
 from emorl.reporting.claims.statements import (
-    EXACT,
     Claim,
     JudgedClaim,
     OrderClaim,
@@ -17,17 +16,25 @@ from emorl.reporting.claims.statements import (
     UnjudgedClaim,
     ValueClaim,
 )
+from emorl.runtime.errors import UserError
 
 
 @dataclass(frozen=True)
 class Evidence:
-    """What the measures say on one claim."""
+    """What the metrics say on one claim."""
 
+    claim: JudgedClaim
     comparisons: list[Comparison]
     """All must lie in their ranges. Empty where a number is missing."""
     failed: int
+    unbound: int
+    """Runs that ended without having bound."""
     started: int
-    exact: bool
+
+    @property
+    def exact(self) -> bool:
+        """Whether every run repeats the numbers, so that there is nothing to test."""
+        return all(METRICS[selector.metric].repeats for pair in self.claim.pairs() for selector in pair)
 
     @property
     def testable(self) -> bool:
@@ -60,19 +67,21 @@ class Evidence:
         return min(self.p_inside, self.p_outside)
 
 
-def evidence_on(claim: Claim, frames: dict[str, pd.DataFrame]) -> Evidence | None:
-    """By the measures of the artifacts that were made, by name; None where there are no runs to judge by."""
+def evidence_on(claim: Claim, frames: dict[str, pd.DataFrame], bound: float | None) -> Evidence | None:
+    """By the metrics of the artifacts that were made, by name; None where there are no runs to judge by.
+
+    `bound`: FG-ARI x 100 below which a run has not bound.
+    """
     if isinstance(claim, UnjudgedClaim) or claim.artifact not in frames:
         return None
     frame, pairs = frames[claim.artifact], claim.pairs()
     selectors = list(dict.fromkeys(selector for pair in pairs for selector in pair))
     values = {selector: claim.scale * _values(frame, selector, claim) for selector in selectors}
-    failed, started = _runs(frame, selectors)
-    exact = all(selector.metric in EXACT for selector in selectors)
+    counts = _runs(frame, selectors, bound)
     if any(numbers.empty for numbers in values.values()):
-        return Evidence([], failed, started, exact) if failed else None
+        return Evidence(claim, [], *counts) if counts[0] else None
     comparisons = [_comparison(claim, pair, [values[selector] for selector in pair]) for pair in pairs]
-    return Evidence(comparisons, failed, started, exact)
+    return Evidence(claim, comparisons, *counts)
 
 
 def _of_series(frame: pd.DataFrame, selector: Selector) -> pd.DataFrame:
@@ -85,8 +94,7 @@ def _values(frame: pd.DataFrame, selector: Selector, claim: JudgedClaim) -> pd.S
     rows = _of_series(frame, selector)
     rows = rows[rows["metric"] == selector.metric]
     if selector.at == "last":
-        rows = rows[rows["at"] <= selector.share * rows.groupby("seed")["at"].transform("max")]
-        rows = rows[rows["at"] == rows.groupby("seed")["at"].transform("max")]
+        rows = _up_to(rows, selector.share, selector.window)
     elif selector.at is not None:
         rows = rows[rows["at"] == selector.at]
     if rows["seed"].duplicated().any():
@@ -98,18 +106,32 @@ def _values(frame: pd.DataFrame, selector: Selector, claim: JudgedClaim) -> pd.S
     return rows[~rows["run"].isin(failed["run"])].set_index("seed")["value"]
 
 
-def _runs(frame: pd.DataFrame, selectors: list[Selector]) -> tuple[int, int]:
-    """How many of the runs behind `selectors` failed, and how many there are."""
+def _up_to(rows: pd.DataFrame, share: float, window: float) -> pd.DataFrame:
+    """One row per seed: the last at or before `share` of the way, its value the mean over the `window` before it."""
+    whole = rows.groupby("seed")["at"].transform("max")
+    rows, whole = rows[rows["at"] <= share * whole], whole[rows["at"] <= share * whole]
+    last = rows.groupby("seed")["at"].transform("max")
+    averaged = rows[(rows["at"] == last) | (rows["at"] > (share - window) * whole)]
+    means = averaged.groupby("seed")["value"].mean()
+    last_rows = rows[rows["at"] == last]
+    return last_rows.assign(value=last_rows["seed"].map(means)) if window else last_rows
+
+
+def _runs(frame: pd.DataFrame, selectors: list[Selector], bound: float | None) -> tuple[int, int, int]:
+    """How many of the runs behind `selectors` failed, have not bound at any value of `at`, and are there."""
     rows = pd.concat([_of_series(frame, selector) for selector in selectors])
-    return rows[rows["metric"] == "failed"]["run"].nunique(), rows["run"].nunique()
+    failed = rows[rows["metric"] == "failed"]["run"].unique()
+    scores = rows[(rows["metric"] == "fg_ari") & ~rows["run"].isin(failed)]
+    best = METRICS["fg_ari"].factor * scores.groupby("run")["value"].max()
+    unbound = 0 if bound is None else int((best < bound).sum())
+    return len(failed), unbound, rows["run"].nunique()
 
 
 def _comparison(claim: JudgedClaim, pair: tuple[Selector, ...], values: list[pd.Series]) -> Comparison:
     low, high = claim.bounds()
     if isinstance(claim, ValueClaim):
-        paper = claim.paper
-        other = None if paper.n is None else Other(paper.std, paper.n, ours=False)
-        return _of_sample(values[0], low, high, other, draw=paper.n is None)
+        other = claim.paper.sample
+        return _of_sample(values[0], low, high, other, draw=other is None)
     if isinstance(claim, OrderClaim) and claim.than is not None:
         return _of_sample(values[0] - claim.than if claim.greater else claim.than - values[0], low, high)
     first, second = values

@@ -7,46 +7,55 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
-from emorl.config import CLAIMS, DataSetName, ModelName, load_yaml, validate
-from emorl.errors import UserError
-from emorl.settings import Settings
+from emorl.evaluation.metrics import MetricName
+from emorl.evaluation.parts.statistics import Other
+from emorl.pipeline.config import CLAIMS, DataSetName, ModelName, load_yaml, validate
+from emorl.pipeline.records import Paper, Printed
+from emorl.runtime.errors import UserError
+from emorl.runtime.settings import Settings
 
 ALPHA = 0.05
-EXACT = {
-    "parameters": "every run",
-    "forward_largest_batch": "every run",
-    "training_largest_batch": "every run",
-    "forward_s": "the passes timed here, a median",
-    "training_s": "the passes timed here, a median",
-}
-"""Metrics judged without a test, and what they rest on: every run repeats them to the digit or, of times on one
-machine, far closer than any margin."""
+UNBOUND = "unbound"
+
+Family = tuple[str, bool]
+"""Claims that are judged together: those of one artifact, its values apart from all others."""
 
 Artifact = Literal[
-    *("table1", "table2", "table3"),
-    *("fig3", "fig4", "fig7", "fig8", "fig9", "fig10", "fig11", "fig13", "fig14"),
-]
-Metric = Literal[
-    *("ari", "ari_clevr10", "ari_with_background", "mse", "kl", "nll", "loss"),
-    *("update_norm_1", "update_norm_2", "update_norm_3"),
-    *("disentanglement", "completeness", "informativeness", "informativeness_correct"),
-    *("active_share", "changed_outside", "kl_from_initial", *EXACT),
+    "table1",
+    "table2",
+    "table3",
+    "fig3",
+    "fig4",
+    "fig6",
+    "fig7",
+    "fig8",
+    "fig9",
+    "fig10",
+    "fig11",
+    "fig13",
+    "fig14",
+    "fig20",
+    "fig21",
+    "mentioned_variants",
+    "genesis_training",
 ]
 
 
 class Selector(Settings):
-    """Picks one number per seed from an artifact's measures."""
+    """Picks one number per seed from an artifact's metrics."""
 
     model: ModelName
     dataset: DataSetName
     variant: str = "base"
-    metric: Metric
+    metric: MetricName
     label: str | None = None
     """Name of the series, where series differ in nothing else (Figure 10); null: any."""
     at: float | Literal["last"] | None = None
     """Value of what the artifact varies, or the seed's last one; null: any."""
     share: float = Field(1.0, gt=0, le=1)
     """Of the way to the last one: with 0.5 and "last", the number half-way through, or the one before."""
+    window: float = Field(0.0, ge=0, lt=1)
+    """Share of the way over which numbers are averaged, up to there: one batch is noisy. 0: that number alone."""
 
 
 class PaperSettings(Settings):
@@ -58,10 +67,23 @@ class PaperSettings(Settings):
     n: int | None = Field(None, ge=2)
     """Seeds; null where one number is printed alone."""
 
+    @property
+    def sample(self) -> Other | None:
+        """The paper's own seeds; None where one number is printed alone."""
+        return None if self.std is None or self.n is None else Other(self.std, self.n, ours=False)
+
 
 class MarginSettings(Settings):
     value: float = Field(ge=0)
     """In the paper's unit."""
+    reason: str
+
+
+class UnboundSettings(Settings):
+    """Which runs have not bound: the entry `unbound` of the file."""
+
+    below: float = Field(gt=0, le=100)
+    """FG-ARI x 100."""
     reason: str
 
 
@@ -75,9 +97,13 @@ class ClaimSettings(Settings):
     text: str
     """What the paper says, in a sentence or as a quote."""
     artifact: Artifact
-    """Whose measures it is judged on."""
+    """Whose metrics it is judged on."""
     scale: float = 1.0
-    """Measures are multiplied by this to be in the paper's unit."""
+    """Metrics are multiplied by this to be in the paper's unit."""
+
+    @property
+    def family(self) -> Family:
+        return self.artifact, isinstance(self, ValueClaim)
 
 
 class ValueClaim(ClaimSettings):
@@ -147,10 +173,11 @@ class TrendClaim(ClaimSettings):
     estimated: ClassVar[str] = "least difference"
 
     def pairs(self) -> list[tuple[Selector, ...]]:
-        if self.shape in ("rising", "falling"):
-            pairs = [(later, earlier) for earlier, later in zip(self.over, self.over[1:], strict=False)]
+        over: list[float | str] = [*self.over]
+        if self.best is None:  # rising or falling
+            pairs = list(zip(over[1:], over, strict=False))
         else:
-            pairs = [(self.best, other) for other in self.over if other != self.best]
+            pairs = [(self.best, other) for other in over if other != self.best]
         if self.shape in ("falling", "least"):
             pairs = [(second, first) for first, second in pairs]
         return [(self._at(greater), self._at(smaller)) for greater, smaller in pairs]
@@ -179,7 +206,12 @@ class UnjudgedClaim(Settings):
 
 JudgedClaim = ValueClaim | RatioClaim | OrderClaim | TrendClaim
 Claim = JudgedClaim | UnjudgedClaim
-KINDS = {"value": ValueClaim, "ratio": RatioClaim, "order": OrderClaim, "trend": TrendClaim}
+KINDS: dict[str, type[JudgedClaim]] = {
+    "value": ValueClaim,
+    "ratio": RatioClaim,
+    "order": OrderClaim,
+    "trend": TrendClaim,
+}
 
 
 def load_claims(path: Path = CLAIMS) -> list[Claim]:
@@ -187,7 +219,15 @@ def load_claims(path: Path = CLAIMS) -> list[Claim]:
     content = load_yaml(path)
     if not isinstance(content, dict):
         raise UserError(f"params/{path.name} must map the id of each claim to the claim")
-    return [_load(name, claim, path) for name, claim in content.items()]
+    return [_load(name, claim, path) for name, claim in content.items() if name != UNBOUND]
+
+
+def load_bound(path: Path = CLAIMS) -> float | None:
+    """FG-ARI x 100 below which a run has not bound; None where the file has no entry on it. Raises UserError."""
+    content = load_yaml(path)
+    if not isinstance(content, dict) or UNBOUND not in content:
+        return None
+    return validate(UnboundSettings, content[UNBOUND], path, prefix=f"{UNBOUND}.").below
 
 
 def _load(name: str, content: Any, path: Path) -> Claim:
@@ -197,8 +237,8 @@ def _load(name: str, content: Any, path: Path) -> Claim:
     kind = content.get("kind")
     if kind not in KINDS:
         raise UserError(f"{where}.kind is {kind!r}; must be one of {', '.join(KINDS)}")
-    cls = UnjudgedClaim if "cannot" in content else KINDS[kind]
-    claim = validate(cls, content | {"id": name}, path, prefix=f"{name}.")
+    cls: type[Claim] = UnjudgedClaim if "cannot" in content else KINDS[kind]
+    claim: Claim = validate(cls, content | {"id": name}, path, prefix=f"{name}.")
     if isinstance(claim, TrendClaim) and (claim.best in claim.over) != (claim.shape in ("greatest", "least")):
         raise UserError(f"{where}.best is {claim.best!r}; must be one of `over` for greatest and least, else left out")
     if isinstance(claim, OrderClaim) and [claim.greater, claim.smaller, claim.than].count(None) != 1:
@@ -209,18 +249,12 @@ def _load(name: str, content: Any, path: Path) -> Claim:
     return claim
 
 
-def paper_values(claims: Sequence[Claim], artifact: str) -> dict[tuple[str, str, str, str], dict[str, Any]]:
-    """What the paper printed in a table: {(data set, model, variant, metric): {mean, std, n}}, in its unit.
-
-    Where it gives two numbers for a cell, the first.
-    """
-    printed: dict[tuple[str, str, str, str], dict[str, Any]] = {}
+def paper_values(claims: Sequence[Claim], artifact: str) -> Paper:
+    """What the paper printed in a table."""
+    printed: Paper = {}
     for claim in claims:
         if isinstance(claim, ValueClaim) and claim.artifact == artifact:
             cell = claim.measure
-            printed.setdefault((cell.dataset, cell.model, cell.variant, cell.metric), claim.paper.model_dump())
+            number = Printed(**claim.paper.model_dump())
+            printed.setdefault((cell.dataset, cell.model, cell.variant, cell.metric), []).append(number)
     return printed
-
-
-def artifact_of(claim: Claim) -> str | None:
-    return None if isinstance(claim, UnjudgedClaim) else claim.artifact

@@ -10,7 +10,7 @@ from itertools import pairwise
 import pytest
 import torch
 
-from emorl.files import read_json
+from emorl.runtime.files import read_json
 from emorl.training.checkpoints import load_checkpoint
 
 PROFILE = "workflow/profiles/slurm"
@@ -24,18 +24,16 @@ def undisturbed(slurm, clone, tmp_path):
     """A sweep of four seeds, trained on this machine without Slurm."""
     workspace = clone.copy(tmp_path / "undisturbed")
     workspace.edit("params/test.yaml", lambda text: text.replace("steps: 12", f"steps: {STEPS}", 1))
-    workspace.edit(
-        "emorl/steps.py", lambda text: text.replace("processes.is_first() and not", "False and not")
-    )  # MLflow
     workspace.run("snakemake", "--cores", "2", "reproduce_table1", "--until", "train", *CONFIG)
     return workspace
 
 
+@pytest.mark.drill
 def test_cancelled_queued_again_out_of_time_and_without_controller(undisturbed, slurm, tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", slurm.environment()["PATH"])
     workspace = slowed(undisturbed.copy(tmp_path / "disturbed"))
-    planned = workspace.json("reports/test/plan.json")["runs"]
-    runs = {run["seed"]: run["folder"] for run in planned if run["variant"] == "base"}
+    (group,) = workspace.root.glob("runs/tetrominoes/emorl/base-*")
+    runs = {seed: str((group / f"seed{seed}").relative_to(workspace.root)) for seed in SEEDS}
     for folder in runs.values():
         shutil.rmtree(workspace.root / folder)
 
@@ -61,7 +59,8 @@ def test_cancelled_queued_again_out_of_time_and_without_controller(undisturbed, 
         assert expected.keys() == found.keys()
         assert all(torch.equal(expected[name], found[name]) for name in expected)
         assert [line["step"] for line in metrics(workspace, folder)] == list(range(4, STEPS + 1, 4))
-    resumed = {seed: workspace.json(f"{folder}/manifest.json")["resumed_at"] for seed, folder in runs.items()}
+    starts = {seed: workspace.json(f"{folder}/manifest.json")["starts"] for seed, folder in runs.items()}
+    resumed = {seed: [start["step"] for start in its_starts[1:]] for seed, its_starts in starts.items()}
     print_table(workspace, runs, before, resumed)
     assert {seed: len(steps) for seed, steps in resumed.items()} == {0: 1, 1: 1, 2: 0, 3: 1}
     assert resumed[CANCELLED][0] >= before[CANCELLED]  # SIGTERM: saved at the end of the step
@@ -97,7 +96,7 @@ def slowed(workspace):
     }
     for old, new in progress.items():
         workspace.edit("emorl/training/progress.py", lambda text, old=old, new=new: text.replace(old, new, 1))
-    workspace.edit("emorl/cli.py", lambda text: text.replace("] = 20.0", "] = 3.0"))
+    workspace.edit("emorl/commands/runs.py", lambda text: text.replace("] = 20.0", "] = 3.0"))
     return workspace
 
 

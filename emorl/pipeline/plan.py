@@ -1,0 +1,171 @@
+"""The plan: what the artifacts of a scale need, which runs, which of their evaluations, which data.
+
+It is made when it is asked for, in a second or two, and written nowhere: what an artifact was made from stands in the
+artifact's own record.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from emorl.data import title_of
+from emorl.evaluation.interface import arrays_path
+from emorl.models import model_class
+from emorl.pipeline import config, runs
+from emorl.pipeline.identity import short
+from emorl.pipeline.records import (
+    Benchmark,
+    DataFiles,
+    Plan,
+    PlannedArtifact,
+    PlannedRun,
+    Series,
+    ShownRun,
+)
+from emorl.pipeline.release import renamings
+from emorl.runtime.files import ROOT, sha256_of_file
+
+TIMED_BY = ("benchmarks/figure10.py", "benchmarks/harness.py")
+
+
+def make_plan(scale: str, selection: Mapping[str, Any]) -> Plan:
+    """The plan for a scale and a user's selection of `models`, `datasets` and `seeds`. Raises UserError."""
+    experiments, settings = config.load_experiments(), config.load_scale(scale)
+    every_series = [series for artifact in experiments.artifacts.values() for series in artifact.series]
+    models = list(dict.fromkeys(model for series in every_series for model in series.models))
+    planning = _Planning(
+        settings,
+        models=runs.parse_selection("models", selection.get("models"), models),
+        datasets=runs.parse_selection("datasets", selection.get("datasets"), list(settings.datasets)),
+        seeds=runs.parse_seeds(selection.get("seeds")),
+        everything=selection.get("models") is None and selection.get("datasets") is None,
+    )
+    artifacts = {name: planning.artifact(name, artifact) for name, artifact in experiments.artifacts.items()}
+    used = [name for name in settings.datasets if name in {*planning.datasets, *_data_sets(planning.planned.values())}]
+    return Plan(
+        scale=scale,
+        purpose=settings.purpose,
+        data={name: _data_files(runs.PreparedData(name, settings.datasets[name])) for name in used},
+        runs=list(planning.planned.values()),
+        artifacts=artifacts,
+        targets=_targets(artifacts),
+        renamed=renamings(planning.asked_for),
+    )
+
+
+def selection_options(selection: Mapping[str, Any]) -> str:
+    """A selection that `make_plan` takes as options of the command line."""
+    chosen = {name: selection[name] for name in ("models", "datasets") if selection.get(name) is not None}
+    if (seeds := runs.parse_seeds(selection.get("seeds"))) is not None:
+        chosen["seeds"] = [*seeds, ""]  # the comma behind it tells one seed from a number of seeds
+    return " ".join(f"--{name} {_joined(value)}" for name, value in chosen.items())
+
+
+def _joined(value: Any) -> str:
+    return value if isinstance(value, str) else ",".join(map(str, value))
+
+
+def _targets(artifacts: Mapping[str, PlannedArtifact]) -> dict[str, list[str]]:
+    """What each target `reproduce_NAME` makes: its artifact; `all`, every one that has something to show."""
+    shown = [name for name, artifact in artifacts.items() if artifact.series or not artifact.needs_runs]
+    pictures = [name for name in shown if name.startswith("decompositions_")]
+    return {name: [name] for name in artifacts} | {"table1": ["table1", *pictures], "claims": shown, "all": shown}
+
+
+def _data_sets(planned: Iterable[PlannedRun]) -> list[str]:
+    return [name for run in planned for name in (run.dataset, *run.evaluations.values())]
+
+
+def _data_files(data: runs.PreparedData) -> DataFiles:
+    return DataFiles(raw=str(data.raw), prepared=str(data.path))
+
+
+@dataclass
+class _Planning:
+    """A scale, what of it is selected, and the runs by folder, in the order in which artifacts ask for them."""
+
+    scale: config.ScaleSettings
+    models: list[str]
+    datasets: list[str]
+    seeds: list[int] | None
+    everything: bool
+    """No part of the scale was selected."""
+    planned: dict[str, PlannedRun] = field(default_factory=dict)
+    asked_for: list[runs.Run] = field(default_factory=list)
+
+    def artifact(self, name: str, artifact: config.ArtifactSettings) -> PlannedArtifact:
+        cells = [(series, *cell) for series in artifact.series for cell in self.scale.cells(name, series)]
+        there = self._trained_there(name, artifact) if self.everything and artifact.draw == "table" else set()
+        moved = [f"{title_of(to)} in place of {title_of(of)}" for of, to in self.scale.moves.get(name, {}).items()]
+        return PlannedArtifact(
+            title=artifact.title,
+            caption="; at this scale on ".join([artifact.caption, *moved]),
+            draw=artifact.draw,
+            metrics=list(artifact.metrics),
+            images=artifact.images,
+            scale=self.scale.name,
+            purpose=self.scale.purpose,
+            needs_runs=bool(artifact.series),
+            series=[
+                self._series(series, dataset, model, variant)
+                for series, dataset, model, variant, trained in cells
+                if trained and dataset in self.datasets and model in self.models
+            ],
+            elsewhere=[
+                self._without_runs(series, dataset, model, variant)
+                for series, dataset, model, variant, trained in cells
+                if not trained and (dataset, model, variant) in there
+            ],
+            left_to=self.scale.left_to,
+            benchmark=self._benchmark() if artifact.draw.startswith("timings") else None,
+        )
+
+    def _trained_there(self, name: str, artifact: config.ArtifactSettings) -> set[tuple[str, str, str]]:
+        """What the scale that this one leaves cells to trains of an artifact: (data set, model, variant)."""
+        if self.scale.left_to is None:
+            return set()
+        other = config.load_scale(self.scale.left_to)
+        cells = (cell for series in artifact.series for cell in other.cells(name, series))
+        return {(dataset, model, variant) for dataset, model, variant, trained in cells if trained}
+
+    def _series(self, series: config.SeriesSettings, dataset: str, model: str, variant: str) -> Series:
+        chosen = runs.select_runs(self.scale, [model], [dataset], variant, self.seeds, series.split)[: series.first]
+        shown = [self._shown(run, series.evaluation) for run in chosen]
+        return self._without_runs(series, dataset, model, variant).model_copy(update={"runs": shown})
+
+    def _without_runs(self, series: config.SeriesSettings, dataset: str, model: str, variant: str) -> Series:
+        data = self.scale.datasets.get(dataset)
+        return Series(
+            model=model,
+            model_title=model_class(model).title,
+            dataset=dataset,
+            dataset_title=title_of(dataset),
+            source=data.source if data else "",
+            variant=variant,
+            label=series.label or model_class(model).title,
+            at=series.at,
+            evaluation=series.evaluation,
+            split=series.split or self.scale.evaluation.split,
+            runs=[],
+        )
+
+    def _shown(self, run: runs.Run, evaluation: str) -> ShownRun:
+        """The run's entry in a series; the run itself, and what it is evaluated for, go to `self.planned`."""
+        folder = str(run.folder)
+        if folder not in self.planned:
+            identity = {key: getattr(run, key) for key in ("dataset", "model", "variant", "seed")}
+            steps = run.settings.training.steps
+            self.planned[folder] = PlannedRun(**identity, folder=folder, steps=steps, evaluations={})
+            self.asked_for.append(run)
+        if evaluation == "training":
+            return ShownRun(seed=run.seed, folder=folder, file=f"{folder}/manifest.json", arrays=None)
+        path = run.evaluation_path(evaluation)
+        self.planned[folder].evaluations[str(path)] = run.evaluated_on(evaluation).name
+        return ShownRun(seed=run.seed, folder=folder, file=str(path), arrays=str(arrays_path(path)))
+
+    def _benchmark(self) -> Benchmark:
+        settings = self.scale.benchmark.model_dump()
+        how = [settings, *(sha256_of_file(ROOT / file) for file in TIMED_BY)]
+        file = Path("reports") / self.scale.name / f"benchmark-{short(how)}.csv"
+        return Benchmark(**settings, file=str(file))

@@ -1,0 +1,234 @@
+"""Tables 1 to 3: a number per metric, model and data set, over seeds, beside the paper's.
+
+`build` computes from the metrics; the `as_*` functions and `draw` only write it down.
+"""
+
+import textwrap
+
+import pandas as pd
+from matplotlib.figure import Figure
+
+from emorl.evaluation.metrics import METRICS
+from emorl.evaluation.parts.statistics import summarise
+from emorl.pipeline.records import Cell, Column, Paper, PlannedArtifact, Printed, Row, Series, Table
+from emorl.reporting.figures import drawing
+from emorl.reporting.figures.style import figure_style
+from emorl.reporting.metrics import of_seeds
+
+SOURCES = {"": "", "published": "", "processed": " (authors' files)", "replica": " (replica)"}
+KINDS = {
+    "reproduction": "reproduction",
+    "demonstration": "DEMONSTRATION, not a reproduction",
+    "test": "TEST of the pipeline, not a reproduction",
+}
+CONTROLS = {"true_masks": "true masks", "one_slot": "one slot", "random_slots": "random slots"}
+
+
+def build(artifact: PlannedArtifact, frame: pd.DataFrame, paper: Paper, bound: float | None = None) -> Table:
+    """One row per series, with a cell per metric, in the metric's printed unit; `frame` as of `metrics.gather`.
+
+    `bound`: FG-ARI x 100 below which a run has not bound.
+    """
+    keys = ["dataset", "model", "variant"]
+
+    def row(series: Series) -> Row:
+        found = frame[(frame[keys] == [getattr(series, key) for key in keys]).all(axis=1)]
+        return _row(series, found, artifact.metrics, paper)
+
+    rows = [row(series) for series in artifact.series]
+    shown = {name: METRICS[name] for name in artifact.metrics}
+    return Table(
+        title=f"{artifact.title}, {KINDS[artifact.purpose]} (scale: {artifact.scale})",
+        caption=artifact.caption,
+        scale=artifact.scale,
+        purpose=artifact.purpose,
+        columns={name: Column(title=m.title, factor=m.factor, digits=m.digits) for name, m in shown.items()},
+        rows=rows,
+        elsewhere=[row(series) for series in artifact.elsewhere],
+        left_to=artifact.left_to,
+        notes=_notes(rows) + _unbound(rows, bound) + _elsewhere(artifact),
+    )
+
+
+def _row(series: Series, frame: pd.DataFrame, metrics: list[str], paper: Paper) -> Row:
+    failed = sorted(of_seeds(frame, "failed"))
+    fg_ari = {name: _mean(frame, f"fg_ari_{name}", METRICS["fg_ari"].factor) for name in (*CONTROLS, "untrained")}
+    return Row(
+        dataset=series.dataset,
+        dataset_title=series.dataset_title,
+        source=series.source,
+        split=series.split,
+        model=series.model,
+        variant=series.variant,
+        label=series.label,
+        cells=[_cell(series, frame, metric, paper) for metric in metrics],
+        controls={name: value for name in CONTROLS if (value := fg_ari[name]) is not None},
+        untrained=fg_ari["untrained"],
+        train_images=_count(frame, "train_images"),
+        images_scored=_count(frame, "images_scored"),
+        started=len(series.runs),
+        finished=len(series.runs) - len(failed),
+        failed=failed,
+    )
+
+
+def _cell(series: Series, frame: pd.DataFrame, metric: str, paper: Paper) -> Cell:
+    values = {seed: value * METRICS[metric].factor for seed, value in of_seeds(frame, metric).items()}
+    printed = paper.get((series.dataset, series.model, series.variant, metric), [])
+    return Cell(metric=metric, seeds=values, **vars(summarise(list(values.values()))), paper=printed)
+
+
+def _mean(frame: pd.DataFrame, metric: str, factor: float = 1.0) -> float | None:
+    """Over the seeds that have it; None where none has."""
+    values = frame[frame.metric == metric].value
+    return None if values.empty else factor * float(values.mean())
+
+
+def _count(frame: pd.DataFrame, name: str) -> int | None:
+    mean = _mean(frame, name)
+    return None if mean is None else int(mean)
+
+
+def _notes(rows: list[Row]) -> list[str]:
+    notes = ["Mean ± standard deviation over seeds; seeds: started/finished/failed (diverged)."]
+    if any(row.untrained is not None and len(row.cells) == 1 for row in rows):  # else there is no column of it
+        notes[0] += " Untrained: the same networks before the first step."
+    for title, row in {row.dataset_title: row for row in rows if row.images_scored is not None}.items():
+        scored = f"{row.images_scored} {row.split} images, background pixels left out"
+        notes.append(f"{title}: trained on {row.train_images} images, scored on {scored}.")
+    replicas = sorted({row.dataset_title for row in rows if row.source == "replica"})
+    if replicas:
+        notes.append(f"Data: a replica of {', '.join(replicas)}, not the published records.")
+    for title, controls in {row.dataset_title: row.controls for row in rows if row.controls}.items():
+        notes.append(f"Controls on {title}: {', '.join(f'{CONTROLS[n]} {v:z.1f}' for n, v in controls.items())}.")
+    for row in rows:
+        if row.failed:
+            seeds = ", ".join(map(str, row.failed))
+            notes.append(f"Failed: {row.label} on {row.dataset_title}, seed {seeds} (diverged).")
+    return notes
+
+
+def _unbound(rows: list[Row], bound: float | None) -> list[str]:
+    """A note on the runs that have ended without having bound, as those that failed have one."""
+    found = []
+    for row in rows:
+        scores = next((cell.seeds for cell in row.cells if cell.metric == "fg_ari"), {})
+        seeds = [str(seed) for seed, score in scores.items() if bound is not None and score < bound]
+        found += [f"{row.label} on {row.dataset_title}, seed {', '.join(seeds)} of {row.started}"] if seeds else []
+    return [f"Not bound (FG-ARI x 100 below {bound:g}): {'; '.join(found)}."] if found else []
+
+
+def _elsewhere(artifact: PlannedArtifact) -> list[str]:
+    if not artifact.elsewhere:
+        return []
+    return [f"Rows without numbers are left to scale ({artifact.left_to}), params/{artifact.left_to}.yaml."]
+
+
+def flat_metrics(table: Table) -> dict[str, dict[str, dict[str, float | None]]]:
+    """{data set: {row: {metric: mean over seeds}}}, for `dvc metrics`."""
+    flat: dict[str, dict[str, dict[str, float | None]]] = {}
+    for row in table.rows:
+        means = {cell.metric: cell.mean for cell in row.cells}
+        name = f"{row.model} {row.variant}".removesuffix(" base")
+        flat.setdefault(row.dataset, {})[name] = means | {"seeds": row.finished}
+    return flat
+
+
+# ---- Forms ------------------------------------------------------------------------------------------------------
+
+
+def headers(table: Table) -> list[str]:
+    titles = [column.title for column in table.columns.values()]
+    if len(titles) > 1:
+        return ["", *titles, "Seeds"]
+    untrained = ["Untrained"] if _has_untrained(table) else []
+    return ["", *titles, "95 % t interval", *untrained, "Paper", "Seeds"]
+
+
+def lines(table: Table, row: Row) -> list[list[str]]:
+    """The row as texts under `headers`.
+
+    On lines of their own stand the paper's values if there are several metrics, else those of its replications.
+    """
+    digits = [column.digits for column in table.columns.values()]
+    ours = [mean_and_std(cell, n) for cell, n in zip(row.cells, digits, strict=True)]
+    papers = [mean_and_std(next(iter(cell.paper), None), n) for cell, n in zip(row.cells, digits, strict=True)]
+    seeds = f"{row.started}/{row.finished}/{len(row.failed)}" if row.started else f"({table.left_to})"
+    if len(digits) > 1:
+        return [[row.label, *ours, seeds], ["  paper", *papers, ""]]
+    (cell,) = row.cells
+    interval = "-" if cell.low is None else f"[{cell.low:.{digits[0]}f}, {cell.high:.{digits[0]}f}]"
+    untrained = [f"{row.untrained:z.1f}" if row.untrained is not None else "-"] if _has_untrained(table) else []
+    blank = [""] * (2 + len(untrained))
+    replicated = [["  (**)", *blank, mean_and_std(number, digits[0]), ""] for number in cell.paper[1:]]
+    return [[row.label, *ours, interval, *untrained, *papers, seeds], *replicated]
+
+
+def groups(table: Table) -> dict[str, list[Row]]:
+    """Rows by the data set's heading."""
+    grouped: dict[str, list[Row]] = {}
+    for row in [*table.rows, *table.elsewhere]:
+        grouped.setdefault(row.dataset_title + SOURCES[row.source], []).append(row)
+    return grouped
+
+
+def as_text(table: Table) -> str:
+    """For a terminal of 80 columns: grouped by data set."""
+    grouped = {title: [line for row in rows for line in lines(table, row)] for title, rows in groups(table).items()}
+    every = [headers(table), *(["  " + line[0], *line[1:]] for part in grouped.values() for line in part)]
+    widths = [max(len(line[column]) for line in every) for column in range(len(every[0]))]
+
+    def aligned(line: list[str]) -> str:
+        return "  ".join(text.ljust(width) for text, width in zip(line, widths, strict=True)).rstrip()
+
+    body = []
+    for title, part in grouped.items():
+        body += [title, *(aligned(["  " + line[0], *line[1:]]) for line in part)]
+    rule = "-" * max(map(len, [aligned(headers(table)), *body]))
+    notes = [line for note in table.notes for line in textwrap.wrap(note, 78)]
+    top = [*textwrap.wrap(table.title, 78), table.caption, rule, aligned(headers(table)), rule]
+    return "\n".join([*top, *body, rule, *notes])
+
+
+def as_markdown(table: Table) -> str:
+    texts = [f"**{table.title}.** {table.caption}.", "", "| " + " | ".join(["Data set", *headers(table)]) + " |"]
+    texts.append("|" + "---|" * (len(headers(table)) + 1))
+    for title, rows in groups(table).items():
+        texts += ["| " + " | ".join([title, *line]) + " |" for row in rows for line in lines(table, row)]
+    return "\n".join([*texts, "", *(f"- {note}" for note in table.notes)]) + "\n"
+
+
+@drawing("table", "table")
+def draw(table: Table) -> Figure:
+    """The table as a matplotlib figure."""
+    rows = [[title, *line] for title, part in groups(table).items() for row in part for line in lines(table, row)]
+    with figure_style() as plt:
+        notes = "\n".join(line for note in table.notes for line in textwrap.wrap(note, 120))
+        figure, axes = plt.subplots(figsize=(7.6, 0.25 * (len(rows) + 1)))
+        axes.axis("off")
+        widths = [max(len(line[i]) for line in [["Data set", *headers(table)], *rows]) + 3 for i in range(len(rows[0]))]
+        drawn = axes.table(
+            rows,
+            colLabels=["Data set", *headers(table)],
+            colWidths=[width / sum(widths) for width in widths],
+            bbox=(0, 0, 1, 1),
+            cellLoc="left",
+            colLoc="left",
+            edges="horizontal",
+        )
+        drawn.auto_set_font_size(False)
+        drawn.set_fontsize(8)
+        axes.set_title(f"{table.title}\n{table.caption}", loc="left", fontsize=9)
+        axes.annotate(notes, (0, 0), (0, -6), textcoords="offset points", va="top", fontsize=6.5, color="0.35")
+    return figure
+
+
+def _has_untrained(table: Table) -> bool:
+    return any(row.untrained is not None for row in table.rows)
+
+
+def mean_and_std(number: Cell | Printed | None, digits: int) -> str:
+    if number is None or number.mean is None:
+        return "-"
+    mean = f"{number.mean:.{digits}f}"
+    return mean if number.std is None else f"{mean} ± {number.std:.{digits}f}"

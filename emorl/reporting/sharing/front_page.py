@@ -1,0 +1,33 @@
+"""What README shows of a record, between two marks: its Table 1, a picture, and where all the rest is."""
+
+import re
+from pathlib import Path
+
+from emorl.pipeline.plan import make_plan
+from emorl.pipeline.records import Artifact
+from emorl.reporting.sharing.recorded import RECORDED, recorded_scales
+
+MARKED = re.compile(r"(<!-- recorded: (\w+) -->\n).*?(<!-- end of recorded -->)", re.DOTALL)
+
+
+def with_results(text: str, root: Path) -> str:
+    """The text with what is between its marks as the record of their scale has it; as it is where there is none."""
+    there = recorded_scales(root)
+    return MARKED.sub(lambda mark: mark[1] + _results(mark[2], root) + mark[3] if mark[2] in there else mark[0], text)
+
+
+def _results(scale: str, root: Path) -> str:
+    folder = RECORDED / scale
+    table = (root / folder / "table1.md").read_text(encoding="utf-8")
+    record = Artifact.read(root / folder / "table1.json")
+    pictures = (f"{folder}/decompositions_{series.dataset}.png" for series in record.shows.series)
+    shown = [f"![Decompositions]({picture})\n" for picture in pictures if (root / picture).exists()][:1]
+    recorded, trained = len(record.shows.series), len(make_plan(scale, {}).artifacts["table1"].series)
+    so_far = f"Recorded so far: {recorded} of the {trained} cells of Table 1 at this scale.\n"
+    where = (
+        f"*{so_far if recorded < trained else ''}"
+        f"These results are in [{folder}/]({folder}/README.md), with steps, hours and hardware of each cell,\n"
+        f"verdicts and weights: `emorl recheck {folder}` finds the numbers again in minutes, `emorl models` lists\n"
+        "what `emorl segment` takes by name.*\n"
+    )
+    return "\n".join([table, *shown, where])

@@ -1,0 +1,189 @@
+"""`emorl record`: a scale's results with their weights, for `reports/recorded/SCALE/` (layout: see `recorded`)."""
+
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import jinja2
+
+from emorl.pipeline import config
+from emorl.pipeline.in_progress import let_go
+from emorl.pipeline.plan import make_plan
+from emorl.pipeline.portable import export
+from emorl.pipeline.records import Artifact, Cell, Row, Series
+from emorl.reporting.current import page_is_current
+from emorl.reporting.figures.tables import SOURCES, mean_and_std
+from emorl.reporting.page.render import ASSETS
+from emorl.reporting.page.report import STATEMENTS
+from emorl.reporting.sharing.archive import results_of, shown_at
+from emorl.reporting.sharing.bundle import SUMS
+from emorl.reporting.sharing.front_page import with_results
+from emorl.reporting.sharing.recheck import recheck
+from emorl.reporting.sharing.recorded import RECORDED, RecordedModel, RecordedModels
+from emorl.runtime.errors import UserError
+from emorl.runtime.files import sha256_of_file, write_text
+from emorl.training.manifest import Manifest, manifest_of
+from emorl.training.metrics import METRICS
+
+LARGEST = 1_000_000
+"""Bytes of a cell's weights; those of a larger model are left out."""
+TOGETHER = 15_000_000
+"""Bytes of all weights of a scale, in the order of the tables; what would go beyond is left out."""
+SCORE = "fg_ari"
+
+Cells = list[tuple[Series, Row, Cell]]
+
+
+def write_record(scale: str, root: Path) -> Path:
+    """Write the record of what has been made at a scale, find its every number again, weights included, put it in the
+    place of the one before, and show it in README; returns its folder. Raises UserError, and changes nothing, where
+    results do not match their runs, data and code."""
+    shown, folder = shown_at(scale, root), root / RECORDED / scale
+    if not page_is_current(scale, root):
+        raise UserError(
+            f"reports/{scale}/index.html does not show what is there now: run 'emorl report --scale {scale}' first"
+        )
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(dir=folder.parent, prefix=".") as temporary:
+        record = Path(temporary) / scale
+        arrays = {run.arrays for artifact in shown.values() for run in artifact.shows.runs}
+        files = results_of(scale, shown, root, (Manifest.FILE, METRICS)) | _values(scale)
+        for name, path in files.items():
+            if name not in arrays:
+                _copy(path, record / (path.name if path.parent == root / "reports" / scale else name))
+        cells = list(_cells(shown))
+        models = _write_weights(scale, cells, root, record)
+        models.write(record / RecordedModels.FILE)
+        write_text(record / "README.md", _readme(scale, cells, models, root))
+        _write_sums(record)
+        mismatches = [sentence for check in recheck(record) for sentence in check.mismatches]
+        if mismatches:
+            raise UserError(f"the record does not hold what it says: {mismatches[0]}; {len(mismatches)} in all")
+        shutil.rmtree(folder, ignore_errors=True)
+        os.replace(record, folder)
+    _let_go_if_complete(scale, root)
+    readme = root / "README.md"
+    if readme.exists():
+        write_text(readme, with_results(readme.read_text(encoding="utf-8"), root))
+    return folder
+
+
+def _let_go_if_complete(scale: str, root: Path) -> None:
+    """Once all runs of Table 1 are over, none has to go on elsewhere."""
+    needed = {Path(run.folder) for run in make_plan(scale, {}).artifacts["table1"].runs}
+    if all(manifest_of(root / folder) for folder in needed):
+        for folder in needed:
+            let_go(folder, root)
+
+
+def _values(scale: str) -> dict[str, Path]:
+    files = (config.CLAIMS, config.EXPERIMENTS, config.PARAMS / f"{scale}.yaml")
+    return {f"code/params/{file.name}": file for file in files}
+
+
+def _copy(path: Path, to: Path) -> None:
+    to.parent.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(path, to)
+
+
+def _cells(shown: dict[str, Artifact]) -> Iterator[tuple[Series, Row, Cell]]:
+    """Each model, data set and variant that a table has a score of, once."""
+    seen = set()
+    for table, artifact in [(artifact.table, artifact) for artifact in shown.values() if artifact.table]:
+        for series, row in zip(artifact.shows.series, table.rows, strict=True):
+            key = (series.model, series.dataset, series.variant)
+            for cell in row.cells:
+                if cell.metric == SCORE and series.evaluation == "decomposition" and key not in seen:
+                    seen.add(key)
+                    yield series, row, cell
+
+
+# ---- Weights --------------------------------------------------------------------------------------------------------
+
+
+def _write_weights(scale: str, cells: Cells, root: Path, record: Path) -> RecordedModels:
+    models, left_out, total = [], {}, 0
+    for series, _, cell in cells:
+        name = name_of(series)
+        if not cell.seeds:
+            left_out[name] = "no seed has finished"
+            continue
+        model = _model(name, scale, series, cell)
+        export(root / model.run, record / model.file)
+        size = (record / model.file).stat().st_size
+        if size <= LARGEST and total + size <= TOGETHER:
+            models.append(model)
+            total += size
+        else:
+            limit = f"{LARGEST / 1e6:g} MB each" if size > LARGEST else f"{TOGETHER / 1e6:g} MB in all"
+            left_out[name] = f"{size / 1e6:.2f} MB; weights are kept up to {limit}"
+            (record / model.file).unlink()
+    return RecordedModels(models=models, left_out=left_out)
+
+
+def name_of(series: Series) -> str:
+    return f"{series.model}-{series.dataset}-{series.variant}".removesuffix("-base")
+
+
+def _model(name: str, scale: str, series: Series, cell: Cell) -> RecordedModel:
+    seed = sorted(cell.seeds, key=lambda seed: (cell.seeds[seed], seed))[(len(cell.seeds) - 1) // 2]
+    run = next(run for run in series.runs if run.seed == seed)
+    return RecordedModel(
+        name=name,
+        title=series.label,
+        dataset_title=series.dataset_title,
+        source=series.source,
+        scale=scale,
+        scores=cell.seeds,
+        seed=seed,
+        run=run.folder,
+        evaluation=run.file,
+        settings=config.load_scale(scale).evaluation.model_copy(update={"split": series.split}),
+    )
+
+
+# ---- Texts ----------------------------------------------------------------------------------------------------------
+
+
+def _readme(scale: str, cells: Cells, models: RecordedModels, root: Path) -> str:
+    template = jinja2.Template((ASSETS / "record.md").read_text(encoding="utf-8"), keep_trailing_newline=True)
+    manifests = [manifest_of(root / run.folder) for series, _, _ in cells for run in series.runs]
+    commits = sorted({str(start.git_commit)[:10] for manifest in manifests if manifest for start in manifest.starts})
+    return template.render(
+        scale=scale,
+        statement=STATEMENTS[config.load_scale(scale).purpose],
+        columns=COLUMNS,
+        lines=[_line(series, row, cell, root) for series, row, cell in cells],
+        commits=commits,
+        left_out=models.left_out,
+    )
+
+
+COLUMNS = (
+    "Cell", "Seeds", "FG-ARI x 100", "Untrained", "Paper", "Steps", "Hours", "Hardware", "Weights",
+)  # fmt: skip
+
+
+def _line(series: Series, row: Row, cell: Cell, root: Path) -> list[str]:
+    """A row under COLUMNS; hours are those of all seeds and all their processes."""
+    manifests = [manifest for run in series.runs if (manifest := manifest_of(root / run.folder))]
+    return [
+        f"{series.label} on {series.dataset_title}{SOURCES[series.source]}",
+        f"{row.started}/{row.finished}/{len(row.failed)}",
+        mean_and_std(cell, 1),
+        "-" if row.untrained is None else f"{row.untrained:z.1f}",
+        mean_and_std(next(iter(cell.paper), None), 1),
+        str(max(manifest.steps for manifest in manifests)),
+        f"{sum(manifest.device_hours for manifest in manifests):.2g}",
+        "; ".join(dict.fromkeys(manifest.hardware for manifest in manifests)),
+        f"`{name_of(series)}`",
+    ]
+
+
+def _write_sums(record: Path) -> None:
+    files = sorted(path for path in record.rglob("*") if path.is_file())
+    write_text(
+        record / SUMS, "".join(f"{sha256_of_file(path)}  {path.relative_to(record).as_posix()}\n" for path in files)
+    )

@@ -1,0 +1,1 @@
+"""What the machine gives: processes, GPUs, CPU, interruption, files, errors, progress."""
