@@ -49,7 +49,7 @@ save: setup
 # Pull them, say what is left to do, and verify them. SELECTION: such as "datasets=tetrominoes seeds=3".
 TARGET ?= reproduce_table1
 pull: setup
-	workflow/scripts/pull.sh $(TARGET) --config scale=$(SCALE) $(SELECTION)
+	workflow/scripts/pull.sh $(SCALE) $(TARGET) $(SELECTION)
 
 setup: .venv/.complete
 

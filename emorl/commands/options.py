@@ -1,6 +1,7 @@
 """Options that several verbs share, and what they do with them."""
 
 import json
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -28,6 +29,13 @@ Device = Annotated[
 ]
 Threads = Annotated[int, typer.Option(min=1, help="CPU threads.")]
 Expected = Annotated[Path | None, typer.Option(help="Path the caller expects; refused if the code has changed since.")]
+
+
+def finite(value: float | None) -> float | None:
+    """For options that are numbers: 'nan' and 'inf' parse as such, and no bound turns them away."""
+    if value is not None and not math.isfinite(value):
+        raise typer.BadParameter(f"{value} is no finite number")
+    return value
 
 
 def prepared_data(scale: str, dataset: str) -> "runs.PreparedData":

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 import typer
 
 from emorl.commands import completion
-from emorl.commands.options import AsJson, Datasets, Models, Scale, Seeds, print_json, selection
+from emorl.commands.options import AsJson, Datasets, Models, Scale, Seeds, finite, print_json, selection
 from emorl.runtime.errors import UserError
 from emorl.runtime.files import ROOT, read_json
 
@@ -26,11 +26,15 @@ def plan(
         Literal["this", "h100", "a100", "rtx4090", "rtx2080ti"],
         typer.Option(help="Whose hours: this machine's GPU or one CPU thread of it, or another's."),
     ] = "this",
-    price: Annotated[float | None, typer.Option(min=0, help="Of an hour of the device, in any currency.")] = None,
+    price: Annotated[
+        float | None, typer.Option(min=0, callback=finite, help="Of an hour of the device, in any currency.")
+    ] = None,
     at_once: Annotated[
         int | None, typer.Option(min=1, help="Say in a sentence how long it takes, so many runs at once.")
     ] = None,
-    budget_hours: Annotated[float | None, typer.Option(help="Exit with status 1 if it would take longer.")] = None,
+    budget_hours: Annotated[
+        float | None, typer.Option(min=0, callback=finite, help="Exit with status 1 if it would take longer.")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """What a target needs: runs, hours, money, disk.

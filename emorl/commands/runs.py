@@ -21,6 +21,7 @@ from emorl.commands.options import (
     Variant,
     check_expected,
     choose,
+    finite,
     prepared_data,
     run_of,
 )
@@ -35,7 +36,9 @@ DIVERGED = 3
 def train(
     scale: Scale, dataset: Dataset, model: Model, seed: Seed, variant: Variant = "base", expect: Expected = None,
     threads: Threads = 1, device: Device = "auto",
-    checkpoint_seconds: Annotated[float, typer.Option(help="Seconds between checkpoints.")] = 20.0,
+    checkpoint_seconds: Annotated[
+        float, typer.Option(min=0, callback=finite, help="Seconds between checkpoints.")
+    ] = 20.0,
 ) -> None:  # fmt: skip
     """Train one run, or go on with it.
 

@@ -1,6 +1,7 @@
 """Verbs for sharing results: archive, record, recheck."""
 
 import os
+import re
 from pathlib import Path
 from typing import Annotated
 
@@ -11,11 +12,21 @@ from emorl.runtime.errors import UserError
 from emorl.runtime.files import ROOT
 
 
+def _spdx_identifier(licence: str | None) -> str | None:
+    """It becomes a part of an address."""
+    if licence is not None and not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9.+-]*", licence):
+        raise typer.BadParameter(f"{licence!r} is no SPDX identifier, such as CC-BY-4.0 or MIT (spdx.org/licenses)")
+    return licence
+
+
 def archive(
     scale: Scale = "demo",
     out: Annotated[Path | None, typer.Option(help="Default: emorl-SCALE-COMMIT.zip in the project's folder.")] = None,
     checkpoints: Annotated[bool, typer.Option("--checkpoints", help="With the trained weights.")] = False,
-    licence: Annotated[str | None, typer.Option(help="SPDX identifier for the bundle, such as CC-BY-4.0.")] = None,
+    licence: Annotated[
+        str | None,
+        typer.Option(callback=_spdx_identifier, help="SPDX identifier for the bundle, such as CC-BY-4.0."),
+    ] = None,
 ) -> None:
     """Bundle results into one zip, for Zenodo.
 

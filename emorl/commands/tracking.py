@@ -72,7 +72,10 @@ def ui(
     command = ui_command(ROOT, host, port, names)
     recorded = recorded_folders(ROOT)
     print(f"Recorded runs are brought in first: {len(recorded)}", flush=True)
-    _warn(sync_runs(recorded, ROOT))
+    troubles = sync_runs(recorded, ROOT)
+    if ROOT in troubles and not troubles[ROOT].passes:
+        raise UserError(troubles[ROOT].sentence)
+    _warn(troubles)
     address = address_of(host, port)
     move_pages(ROOT, address)
     print(f"In some ten seconds MLflow is at (Ctrl-C ends it):\n{address}/#/experiments?workflowType=machine_learning")

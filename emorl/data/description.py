@@ -131,7 +131,10 @@ def label_map(masks: np.ndarray) -> np.ndarray:
         row, column = np.argwhere(entities != 1)[0]
         count = entities[row, column]
         wrong, inside_of = ("exclusive", str(count)) if count else ("complete", "none")
-        raise LayoutError(f"its masks are not {wrong}: pixel ({row}, {column}) is in {inside_of} of them")
+        raise LayoutError(
+            f"its masks are not {wrong}: pixel ({row}, {column}) is in {inside_of} of them; the published files "
+            "have no such record, so take the file anew, or one without it"
+        )
     labels = np.zeros(masks.shape[1:], np.uint8)
     for entity in range(1, len(masks)):
         labels[inside[entity]] = entity

@@ -102,10 +102,12 @@ def checked(frame: Frame) -> bytes:
 
 
 def _unreadable(path: Path, number: int, error: Exception) -> UserError:
-    needed = "; a GZIP TFRecord file is needed, such as gzip makes of one that is not compressed"
-    return UserError(
-        f"{path}: record {number} cannot be read: {error}{needed if isinstance(error, BadGzipFile) else ''}"
-    )
+    needed = ""
+    if isinstance(error, BadGzipFile):
+        needed = "; a GZIP TFRecord file is needed, such as gzip makes of one that is not compressed"
+    elif isinstance(error, FrameError) and number == 0:
+        needed = "; a GZIP TFRecord file is needed: is this another kind of file, compressed, or compressed twice?"
+    return UserError(f"{path}: record {number} cannot be read: {error}{needed}")
 
 
 def _read_frame(file: BinaryIO) -> Frame | None:

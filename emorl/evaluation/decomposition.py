@@ -53,6 +53,8 @@ def evaluate(job: EvaluationJob) -> tuple[int | None, Kept]:
     write_arrays(job.arrays_path, vars(examples))
     kept: Kept = {"images": scores, "control_images": {"untrained": untrained}}
     if split.labels is not None:
+        if empty := int((split.labels == 0).all((1, 2)).sum()):
+            kept["images_without_objects"] = empty
         kept["control_images"] |= control_scores(split.labels, examples.masks.shape[1], job.seed)
         others = [
             score_model(model, job.inference, job.settings, split, OTHER_DRAWS + draw)[0]
@@ -64,8 +66,11 @@ def evaluate(job: EvaluationJob) -> tuple[int | None, Kept]:
 
 def summarise(kept: Kept) -> dict[str, Any]:
     """Means over images, of the model and of each control; of the model's FG-ARI also its quantiles over images and its
-    standard deviation, and that of its mean over draws."""
+    standard deviation, and that of its mean over draws. `images_without_objects`, where there are any, count as 0 in
+    FG-ARI's means, that of true masks too."""
     summary = _means(kept["images"])
+    if "images_without_objects" in kept:
+        summary["images_without_objects"] = kept["images_without_objects"]
     if "fg_ari_of_draws" in kept:
         fg_ari = kept["images"]["fg_ari"]
         summary["fg_ari_quantile"] = {f"{at:.2f}": float(np.quantile(fg_ari, at)) for at in QUANTILES}

@@ -40,7 +40,7 @@ _COUNT = re.compile(r"([\w /.-]+?): +(\d+)%\|.*\| *\S+ \[(?:(\S+)<(\S+),)?")  # 
 _RUN = re.compile(r"(?:runs|logs/train)/(\w+)/(\w+)/(\w+)-[0-9a-f]+/seed(\d+)")
 _SCORED = re.compile(rf"{_RUN.pattern}/evaluation/(\w+)-\S+: (.*)")
 _SCORE = re.compile(r"  \w+ +[-\d.e+na]+$")
-_FAILED = re.compile(r"Command '.* tee (logs/(\w+)/\S+\.log)\W.* returned non-zero exit status")
+_FAILED = re.compile(r"Command '.*scripts/logged (logs/(\w+)/\S+\.log) .* returned non-zero exit status")
 _ACCOUNT = re.compile(r"Error in (?:local)?rule \w+")
 
 

@@ -48,6 +48,19 @@ def test_the_code_of_one_checkout_does_not_run_in_another(tmp_path, monkeypatch)
         assert not end.value.code
 
 
+@pytest.mark.parametrize(("arguments", "sentence"), [
+    (("plan", "table1", "--budget-hours", "nan"), "be greater than or equal to"),
+    (("plan", "table1", "--price", "inf"), "inf is no finite number"),
+    (("archive", "--licence", "not a licence"), "'not a licence' is no SPDX identifier"),
+])  # fmt: skip
+def test_values_that_mean_nothing_are_refused_before_anything_is_done(arguments, sentence, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["emorl", *arguments])
+    with pytest.raises(SystemExit) as end:
+        main()
+    assert end.value.code == 2
+    assert sentence in " ".join(capsys.readouterr().err.split())
+
+
 @pytest.mark.slow
 def test_check_prints_warnings():
     result = emorl("check", "--scale", "paper")

@@ -146,7 +146,10 @@ def test_what_is_not_this_data_set_as_published_is_not_linked(tmp_path):
         link(TETROMINOES, wanted(source="published"), other, place)
     with pytest.raises(UserError, match=r"is a folder; Tetrominoes as published is one GZIP TFRecord file"):
         link(TETROMINOES, wanted(source="published"), tmp_path, place)
-    other.write_bytes(gzip.decompress(other.read_bytes()))
+    other.write_bytes(gzip.compress(other.read_bytes()))
+    with pytest.raises(UserError, match=r"a GZIP TFRecord file is needed: .* compressed twice\?"):
+        link(TETROMINOES, wanted(source="published"), other, place)
+    other.write_bytes(gzip.decompress(gzip.decompress(other.read_bytes())))
     with pytest.raises(UserError, match=r"Not a gzipped file.*; a GZIP TFRecord file is needed, such as gzip makes"):
         link(TETROMINOES, wanted(source="published"), other, place)
     assert not place.exists()

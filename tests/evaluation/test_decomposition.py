@@ -9,7 +9,7 @@ import torch
 from performing import ORIGIN, performed
 
 from emorl.data.store import load_split
-from emorl.evaluation import perform
+from emorl.evaluation import decomposition, perform
 from emorl.evaluation.decomposition import control_scores, summarise
 from emorl.evaluation.interface import EvaluationJob
 from emorl.models.interface import Decomposition, Model
@@ -88,6 +88,16 @@ def test_spreads_are_those_over_images_and_over_draws():
         0.4,
         0.9,
     ]
+
+
+def test_images_without_objects_are_counted(run, prepared, tmp_path, monkeypatch):
+    split = load_split(prepared, "test")
+    split.labels[[2, 5]] = 0
+    monkeypatch.setattr(decomposition, "load_split", lambda *_: split)
+    model = TrueMasks(split.labels)
+    result = performed("decomposition", evaluation_job(run, prepared, tmp_path / "test.json", model, model))
+    assert result.summary["images_without_objects"] == 2
+    assert result.summary["fg_ari"] == result.controls["true_masks"]["fg_ari"] == 14 / 16
 
 
 def test_evaluation_repeats(run, prepared, tmp_path):

@@ -83,8 +83,9 @@ Error in rule train:
 
 RuleException:
 CalledProcessError in file "/project/workflow/rules/runs.smk", line 30:
-Command 'set -euo pipefail;  trap : TERM; python -m emorl.runtime.gpus 1 python -m emorl train --threads 1 2>&1 | \
-(trap '' INT TERM; exec tee logs/train/tetrominoes/emorl/base-5b8e1f6b69/seed0.log) || [ -e runs/x/manifest.json ]' \
+Command 'set -euo pipefail;  trap : TERM; workflow/scripts/logged \
+logs/train/tetrominoes/emorl/base-5b8e1f6b69/seed0.log \
+python -m emorl.runtime.gpus 1 python -m emorl train --threads 1 || [ -e runs/x/manifest.json ]' \
 returned non-zero exit status 1.
 Shutting down, this might take some time.""".replace("\\\n", "").splitlines()
 """As Snakemake tells it, with and without `--quiet rules`: the first ten lines are then not there."""

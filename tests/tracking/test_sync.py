@@ -5,6 +5,7 @@ import math
 import os
 import re
 import shutil
+import socket
 import sqlite3
 import statistics
 import sys
@@ -29,6 +30,7 @@ from folders import (
 )
 
 import emorl
+from emorl.commands import tracking
 from emorl.runtime.errors import UserError
 from emorl.runtime.files import write_json
 from emorl.tracking.layout import find_or_create_run
@@ -94,7 +96,7 @@ def test_an_experiment_that_was_deleted_or_renamed_in_the_pages_is_the_same_one(
     ("UPDATE alembic_version SET version_num = 'acf3f17fdcc7'", "was written by another version of MLflow"),
     (None, "is damaged, or no database"),
 ])  # fmt: skip
-def test_a_store_that_will_never_take_anything_is_not_put_off(root, statement, sentence, capsys):
+def test_a_store_that_will_never_take_anything_is_not_put_off(root, statement, sentence, monkeypatch):
     if statement is None:
         (root / "mlflow.db").write_bytes(b"no database" * 1000)
     else:
@@ -104,6 +106,11 @@ def test_a_store_that_will_never_take_anything_is_not_put_off(root, statement, s
     assert list(troubles) == [root]
     assert f"{root}/mlflow.db {sentence}: delete it and mlruns/" in troubles[root].sentence
     assert advice(troubles) == "mend what is named, then run `emorl track sync`"
+    monkeypatch.setattr(tracking, "ROOT", root)
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    with pytest.raises(UserError, match=sentence):
+        tracking.ui(port=port, allowed_hosts="")
 
 
 # ---- scores ----

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 import shutil
 import stat
 import zipfile
@@ -177,6 +178,13 @@ def move_a_run(bundle):
     return f"{path.relative_to(bundle)}: what it says belongs to runs/tetrominoes/emorl/base-"
 
 
+def take_the_values_away(bundle):
+    (bundle / "code/params/test.yaml").unlink()
+    sums = (bundle / "SHA256SUMS").read_text()
+    (bundle / "SHA256SUMS").write_text(re.sub(r".*  code/params/test\.yaml\n", "", sums))
+    return "code/params/test.yaml, which made it, is not listed"
+
+
 def break_a_file(bundle):
     the_evaluation(bundle).write_text('{"summary": 1')
     return f"{the_evaluation(bundle).relative_to(bundle)}: it, or what it comes from, cannot be read"
@@ -211,8 +219,8 @@ def add_a_table(bundle):
 
 @pytest.mark.parametrize("change", [
     change_a_score, change_a_summary, change_score_and_summary, change_a_number, change_a_cell, change_a_table,
-    change_a_verdict, change_a_claim, change_a_configuration, move_a_run, break_a_file, show_a_file_from_elsewhere,
-    break_a_record, exchange_an_input, add_a_table,
+    change_a_verdict, change_a_claim, change_a_configuration, move_a_run, take_the_values_away, break_a_file,
+    show_a_file_from_elsewhere, break_a_record, exchange_an_input, add_a_table,
 ])  # fmt: skip
 def test_what_is_wrong_is_named_even_if_all_hashes_are_right(bundle, change):
     sentence = change(bundle)

@@ -3,10 +3,13 @@
 import os
 import shutil
 import signal
+import subprocess
 import time
 
 import pytest
 import torch
+
+from emorl.runtime.files import ROOT
 
 
 @pytest.mark.drill
@@ -25,6 +28,26 @@ def test_a_diverged_run_is_counted_and_is_no_error(workspace):
     # Both seeds again: the one that failed stays counted, and nothing is trained.
     workspace.run("git", "checkout", "params/test.yaml")
     assert workspace.planned() == {"draw_table1": 1, "draw_decompositions_tetrominoes": 1, "page": 1}
+
+
+def test_of_a_job_that_is_killed_the_log_says_so(tmp_path):
+    script, log = ROOT / "workflow/scripts/logged", tmp_path / "job.log"
+    job = subprocess.run([script, log, "sh", "-c", "echo step 7; kill -9 $$"], capture_output=True, text=True)
+    assert job.returncode == 137
+    assert job.stdout == log.read_text()
+    assert job.stdout.startswith("step 7\n")
+    assert job.stdout.endswith("error: killed by SIGKILL, as by a system that is out of memory\n")
+
+
+def test_a_job_that_is_told_to_end_has_its_last_words_in_the_log(tmp_path):
+    """The signal reaches all its processes, as from a batch system."""
+    command = "trap 'echo saved; exit 75' TERM; echo go; while :; do sleep 0.05; done"
+    script, log = ROOT / "workflow/scripts/logged", tmp_path / "job.log"
+    job = subprocess.Popen([script, log, "sh", "-c", command], stdout=subprocess.PIPE, process_group=0)
+    assert job.stdout.readline() == b"go\n"
+    os.killpg(job.pid, signal.SIGTERM)
+    assert job.wait() == 75
+    assert log.read_text().endswith("saved\n")
 
 
 @pytest.mark.drill

@@ -31,6 +31,11 @@ def test_an_artifact_that_a_scale_leaves_out_is_answered_in_one_sentence(clone):
     )
 
 
+def test_a_target_that_is_not_there_is_answered_with_those_that_are(clone):
+    said = clone.snakemake("-n", "reproduce_table9", status=1).splitlines()[-1]
+    assert said.startswith("error: there is no target reproduce_table9; there are reproduce_table1, ")
+
+
 @pytest.mark.parametrize(("scale", "selection", "sentence"), [
     ("big", {}, r"there is no scale 'big': known are beyond, demo, paper, .*test \(files in params/\)"),
     ("test", {"seeds": 0}, r"seeds=0 must be a number of seeds, from 1 to 1000, or a list such as 0,5 or 7,"),

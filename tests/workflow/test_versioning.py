@@ -6,7 +6,9 @@ import pytest
 
 DRAWN = {"draw_table1", "draw_decompositions_tetrominoes", "page"}
 SELECTION = ("scale=test", "models=emorl", "datasets=tetrominoes")
-PULL = ("workflow/scripts/pull.sh", "reproduce_table1", "--config", *SELECTION)
+PULL = ("workflow/scripts/pull.sh", "test", "reproduce_table1", *SELECTION[1:])
+NOT_PUSHED = "outs:\n- {md5: 00000000000000000000000000000000.dir, size: 7, nfiles: 2, hash: md5, path: paper}\n"
+"""Another scale's results, which the store lacks."""
 
 
 @pytest.fixture
@@ -37,11 +39,14 @@ def add_store(workspace, folder):
 
 
 def test_one_command_pulls_and_verifies(other):
+    (other.root / "reports/paper.dvc").write_text(NOT_PUSHED)
     output = other.run(*PULL)
     assert "Nothing to be done" in output
     assert "reports/test: every number matches its runs, data and code" in output
     assert not other.planned()
+    (other.root / "reports/paper.dvc").unlink()
     assert "up to date" in other.run("dvc", "status")
+    assert "error: reports/paper.dvc is not there" in other.run(PULL[0], "paper", *PULL[2:], status=1)
 
 
 @pytest.mark.drill

@@ -30,6 +30,9 @@ try:
     SCALE = config.get("scale", "demo")
     PLAN = make_plan(SCALE, config)
     for name in [argument.removeprefix("reproduce_") for argument in sys.argv if argument.startswith("reproduce_")]:
+        if name not in (*PLAN.targets, "released"):
+            known = ", ".join(f"reproduce_{target}" for target in (*PLAN.targets, "released"))
+            raise UserError(f"there is no target reproduce_{name}; there are {known}, and prepare_data")
         if name in PLAN.artifacts and name not in PLAN.targets["all"]:
             elsewhere = f"; scale {PLAN.artifacts[name].left_to} may have them" if PLAN.artifacts[name].left_to else ""
             raise UserError(f"params/{SCALE}.yaml trains none of the chosen runs that {name} shows{elsewhere}")
@@ -125,6 +128,19 @@ def python_of(wildcards, resources):
     limited = "requeue_before" in resources.keys()
     requeue = f"python workflow/scripts/requeue.py {resources.requeue_before} " if limited else ""
     return f"{requeue}python -m emorl.runtime.gpus {gpus} python{processes}"
+
+
+asked = workflow.resource_settings.overwrite_resources.get("train", {})
+if (
+    workflow.is_main_process
+    and "slurm_partition" in (workflow.resource_settings.default_resources or {})
+    and asked
+    and "requeue_before" not in asked
+):
+    logger.warning(
+        "warning: --set-resources train:... replaces all that the profile says of train: without its runtime and"
+        " requeue_before, a training ends at the default time limit; say them in the profile (docs/clusters.md)"
+    )
 
 
 # ---- Words ----------------------------------------------------------------------------------------------------------

@@ -19,8 +19,8 @@ rule fetch:
         scale=SCALE,
         dataset=lambda wildcards, output: next(n for n, files in PLAN.data.items() if output[0].endswith(files.raw)),
     shell:
-        "python -m emorl fetch --scale {params.scale} --dataset {params.dataset} --expect {output}"
-        " --processes {threads} 2>&1 | tee {log}"
+        "workflow/scripts/logged {log} python -m emorl fetch --scale {params.scale} --dataset {params.dataset}"
+        " --expect {output} --processes {threads}"
 
 
 rule prepare:
@@ -39,5 +39,5 @@ rule prepare:
     params:
         scale=SCALE,
     shell:
-        "python -m emorl prepare --scale {params.scale} --dataset {wildcards.dataset} --expect {output}"
-        " --threads {threads} 2>&1 | tee {log}"
+        "workflow/scripts/logged {log} python -m emorl prepare --scale {params.scale}"
+        " --dataset {wildcards.dataset} --expect {output} --threads {threads}"

@@ -18,7 +18,7 @@ rule released:
         scale=SCALE,
         python=python_of,
     shell:
-        "{params.python} -m emorl released --scale {params.scale} 2>&1 | tee {log}"
+        "workflow/scripts/logged {log} {params.python} -m emorl released --scale {params.scale}"
 
 
 rule reproduce_released:

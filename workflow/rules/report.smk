@@ -27,8 +27,8 @@ for artifact in SHOWN:
             selection=SELECTION,
             digest=ARTIFACTS[artifact].digest,
         shell:
-            "python -m emorl draw {params.artifact} --scale {params.scale} {params.selection}"
-            " --expect {params.digest} 2>&1 | tee {log}"
+            "workflow/scripts/logged {log} python -m emorl draw {params.artifact} --scale {params.scale}"
+            " {params.selection} --expect {params.digest}"
 
 
 rule benchmark:
@@ -47,8 +47,9 @@ rule benchmark:
         how=ARTIFACTS["fig10"].benchmark,
         python=python_of,
     shell:
-        "{params.python} -m benchmarks.figure10 --sizes {params.how.sizes} --batch {params.how.batch} --threads {threads}"
-        " --repetitions {params.how.repetitions} --budget-gb {params.how.budget_gb} --out {output} 2>&1 | tee {log}"
+        "workflow/scripts/logged {log} {params.python} -m benchmarks.figure10 --sizes {params.how.sizes}"
+        " --batch {params.how.batch} --threads {threads} --repetitions {params.how.repetitions}"
+        " --budget-gb {params.how.budget_gb} --out {output}"
 
 
 rule page:
@@ -68,5 +69,6 @@ rule page:
         scale=SCALE,
         links=f"logs/page/{SCALE}-links.json",
     shell:
-        "(python -m emorl track sync --links {params.links} && python -m emorl report --scale {params.scale}"
-        " --links {params.links} && python -m emorl track report {params.scale}) 2>&1 | tee {log}"
+        "workflow/scripts/logged {log} sh -c '"
+        "python -m emorl track sync --links {params.links} &&"
+        " python -m emorl report --scale {params.scale} --links {params.links} && python -m emorl track report {params.scale}'"

@@ -22,12 +22,12 @@ rule train:
         folder=subpath(output[0], parent=True),
         python=python_of,
     shell:
-        # A batch system sends SIGTERM to the shell and to tee as well: they stay until the training has saved.
-        # A run that diverged leaves a manifest that says so; the sweep goes on and the table counts it.
+        # Told to end, the training saves first. One that diverged leaves a manifest that says so: the sweep goes on, and
+        # the table counts it.
         "trap : TERM;"
-        " {params.python} -m emorl train --scale {params.scale} --dataset {wildcards.dataset} --model {wildcards.model}"
-        " --variant {wildcards.variant} --seed {wildcards.seed} --expect {params.folder} --threads {threads}"
-        " 2>&1 | (trap '' INT TERM; exec tee {log}) || [ -e {output} ]"
+        " workflow/scripts/logged {log} {params.python} -m emorl train --scale {params.scale}"
+        " --dataset {wildcards.dataset} --model {wildcards.model} --variant {wildcards.variant} --seed {wildcards.seed}"
+        " --expect {params.folder} --threads {threads} || [ -e {output} ]"
 
 
 rule evaluate:
@@ -48,6 +48,6 @@ rule evaluate:
         scale=SCALE,
         python=python_of,
     shell:
-        "{params.python} -m emorl evaluate --scale {params.scale} --dataset {wildcards.dataset} --model {wildcards.model}"
-        " --variant {wildcards.variant} --seed {wildcards.seed} --what {wildcards.evaluation} --split {wildcards.split}"
-        " --expect {output} --threads {threads} 2>&1 | tee {log}"
+        "workflow/scripts/logged {log} {params.python} -m emorl evaluate --scale {params.scale}"
+        " --dataset {wildcards.dataset} --model {wildcards.model} --variant {wildcards.variant} --seed {wildcards.seed}"
+        " --what {wildcards.evaluation} --split {wildcards.split} --expect {output} --threads {threads}"

@@ -1,10 +1,13 @@
 #!/bin/sh
-# Pull results with DVC, let Snakemake say what is left to do, and verify every number.
+# Pull a scale's results with DVC, let Snakemake say what is left to do, and verify every number.
 #
-#   workflow/scripts/pull.sh [TARGET] [--config scale=... datasets=...]     # as you would call Snakemake to go on
+#   workflow/scripts/pull.sh SCALE TARGET [datasets=... models=... seeds=...]     # as Snakemake's --config has them
 set -eu
-dvc pull
-snakemake --dry-run "$@"
-for report in reports/*.dvc; do
-  python -m emorl verify --scale "$(basename "$report" .dvc)"
+scale=$1 target=$2
+shift 2
+for saved in data/prepared runs "reports/$scale"; do
+  [ -e "$saved.dvc" ] || { echo "error: $saved.dvc is not there: nothing of scale $scale has been saved here" >&2; exit 1; }
 done
+dvc pull data/prepared runs "reports/$scale"
+snakemake --dry-run "$target" --config "scale=$scale" "$@"
+python -m emorl verify --scale "$scale"

@@ -255,4 +255,7 @@ def seeds_to_decide(family: Sequence[Comparison], alpha: float, probability: flo
     def chances(n: int) -> np.ndarray:
         return simulate([c.with_seeds(n) for c in family], alpha, printed=False).decided.mean(0)
 
-    return [fewest_seeds(lambda n, i=i: chances(n)[i], probability) for i in range(len(family))]
+    def chance_of(i: int) -> Callable[[int], float]:
+        return lambda n: float(chances(n)[i])
+
+    return [fewest_seeds(chance_of(i), probability) for i in range(len(family))]

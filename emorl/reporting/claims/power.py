@@ -88,9 +88,9 @@ def powers(claims: Sequence[Claim], artifacts: Mapping[str, PlannedArtifact]) ->
     shown = [claim for claim in _on(claims, artifacts) if claim.id in planned]
     now, most = _decided(shown, lambda claim: planned[claim.id]), _decided(shown, lambda _: MOST_SEEDS)
     return [
-        Chance(claim.id, n, now[claim.id], most[claim.id], limit(comparison))
+        Chance(claim.id, planned[claim.id], now[claim.id], most[claim.id], limit(comparison))
         for claim in shown
-        if claim.id in now and (comparison := law(claim, n := planned[claim.id]))
+        if claim.id in now and (comparison := law(claim, planned[claim.id]))
     ]
 
 

@@ -142,7 +142,7 @@ def _as_text(origin: Origin, root: Path) -> str:
         lines.append(f"    run      {seed['run']}")
         if manifest := manifest_of(root / seed["run"]):
             lines += [f"    {line}" for line in _of_manifest(manifest)]
-        lines.append(f"    again    {seed['command']}")
+        lines.append(f"    again    {seed['command']}, once that folder is moved away")
     return "\n".join(lines)
 
 

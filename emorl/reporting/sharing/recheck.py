@@ -188,6 +188,10 @@ def _of_run(name: str, bundle: Bundle) -> Iterator[str]:
     named = f"runs/{manifest.dataset}/{manifest.model}/{manifest.variant}-{digest}/seed{manifest.seed}"
     if named != name:
         yield f"{name}/{Manifest.FILE}: what it says belongs to {named}"
+    if not bundle.is_record:  # a record lies beside its code
+        for file in (f"code/params/{manifest.scale}.yaml", f"code/emorl/models/{manifest.model}.py"):
+            if file not in bundle.hashes:
+                yield f"{name}: {file}, which made it, is not listed"
 
 
 def _of_origin(name: str, bundle: Bundle) -> Iterator[str]:
