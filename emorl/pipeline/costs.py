@@ -238,7 +238,7 @@ def _made(model: str, settings: str, image_size: int, batch: int, dtype: torch.d
 
 @cache
 def _work(counter: StepCounter, step: int) -> Work:
-    return counter.work(step)
+    return counter.kept_work(step)
 
 
 # ---- in words ----

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from emorl.models import model_names
-from emorl.pipeline import config
+from emorl.pipeline import config, work
 from emorl.pipeline.work import DEVICES, Device, StepCounter, Work
 
 
@@ -23,6 +23,19 @@ def test_every_model_is_counted_and_stays_as_it_was(name):
     assert (work.bytes >= 0).all()
     assert 0 < work.flops.sum() < counter(name, batch=4).work(0).flops.sum()
     assert all(torch.equal(a, b) for a, b in zip(before, counted.model.parameters(), strict=True))
+
+
+def test_what_was_counted_is_kept_for_the_same_code_settings_and_step(tmp_path, monkeypatch):
+    monkeypatch.setattr(work, "CACHE", tmp_path)
+    first = counter("slot_mlp").kept_work(0)
+    monkeypatch.setattr(StepCounter, "work", lambda *_: Work(np.zeros(1), np.zeros(1)))
+    again = counter("slot_mlp").kept_work(0)
+    assert np.array_equal(first.flops, again.flops)
+    assert np.array_equal(first.bytes, again.bytes)
+    for other in (counter("slot_mlp", batch=3).kept_work(0), counter("slot_mlp").kept_work(1)):
+        assert len(other.flops) == 1
+    monkeypatch.setattr(work, "code_digest", lambda _: "edited")
+    assert len(counter("slot_mlp").kept_work(0).flops) == 1
 
 
 def test_products_are_those_that_are_computed():
