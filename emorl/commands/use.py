@@ -181,7 +181,7 @@ def export(
 def _found(images: list[Path], out: Path) -> tuple[dict[Path, Path], set[Path]]:
     """A folder in `out` for each picture that is named, or lies in a folder or glob that is, and which those are. Their
     sub-folders stay what they are."""
-    from emorl.data.own import pictures_in
+    from emorl.data.collections import pictures_in
 
     places: dict[Path, Path] = {}
     searched: set[Path] = set()

@@ -18,7 +18,7 @@ from PIL import Image
 
 from emorl.data import data_set, store
 from emorl.data.checksums import read_record
-from emorl.data.own import Arrays, Shards
+from emorl.data.collections import Arrays, Shards
 from emorl.data.pictures import read_picture, rgb
 from emorl.data.prepare import prepare
 from emorl.data.raw import fetch
@@ -206,7 +206,7 @@ def tar():
     ("own.npz", npz, Arrays), ("own.h5", hdf5, Arrays), ("own.tar", tar, Shards),
 ])  # fmt: skip
 def test_damaged_files_of_ones_own_pictures(name, whole, form, tmp_path, monkeypatch):
-    monkeypatch.setattr("emorl.data.own.HASHES", tmp_path / "hashes")
+    monkeypatch.setattr("emorl.data.collections.HASHES", tmp_path / "hashes")
 
     @MANY
     @given(damaged(whole()))

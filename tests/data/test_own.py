@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from emorl.data import own, store
+from emorl.data import collections, own, store
 from emorl.data.export import export_folder, export_npz
 from emorl.data.settings import FolderSettings
 from emorl.runtime.errors import UserError
@@ -22,7 +22,7 @@ LABELS[:, 2:6, 4:9], LABELS[:, 8:14, 10:16] = 3, 7
 
 @pytest.fixture(autouse=True)
 def hashes(tmp_path, monkeypatch):
-    monkeypatch.setattr(own, "HASHES", tmp_path / "hashes")
+    monkeypatch.setattr(collections, "HASHES", tmp_path / "hashes")
 
 
 @pytest.fixture
@@ -76,7 +76,7 @@ def test_a_picture_that_is_added_moves_few_others(folder):
 def test_a_changed_picture_gives_another_digest_and_an_unchanged_one_is_not_read_again(folder, monkeypatch):
     first = own.note(settings(folder))
     read = []
-    monkeypatch.setattr(own, "sha256_of_file", lambda path: read.append(path) or sha256_of_file(path))
+    monkeypatch.setattr(collections, "sha256_of_file", lambda path: read.append(path) or sha256_of_file(path))
     assert own.note(settings(folder)) == first
     assert read == []
     changed = next(iter(first.images))

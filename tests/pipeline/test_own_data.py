@@ -10,7 +10,7 @@ from PIL import Image
 from emorl.commands import data as data_commands
 from emorl.commands import main as cli
 from emorl.commands import runs as run_commands
-from emorl.data import own
+from emorl.data import collections
 from emorl.pipeline import config, identity, new_scale, runs, steps
 from emorl.runtime.errors import UserError
 
@@ -21,11 +21,11 @@ def project(tmp_path, monkeypatch):
     (tmp_path / "params").mkdir()
     for name in ("test.yaml", "experiments.yaml"):
         (tmp_path / "params" / name).write_text((config.PARAMS / name).read_text())
-    for module in (config, steps, own, data_commands, run_commands):
+    for module in (config, steps, collections, data_commands, run_commands):
         monkeypatch.setattr(module, "ROOT", tmp_path)
     monkeypatch.setattr(config, "PARAMS", tmp_path / "params")
     monkeypatch.setattr(config, "EXPERIMENTS", tmp_path / "params" / "experiments.yaml")
-    monkeypatch.setattr(own, "HASHES", tmp_path / "hashes")
+    monkeypatch.setattr(collections, "HASHES", tmp_path / "hashes")
     monkeypatch.setattr(identity, "CACHE", tmp_path / "probes")
     return tmp_path
 
