@@ -112,6 +112,7 @@ def test_a_run_that_is_trained_again_by_its_name_is_the_same_run(workspace):
     assert not workspace.planned()
 
 
+@pytest.mark.drill
 def test_a_file_that_is_fetched_again_by_force_is_there_until_the_new_one_is(workspace):
     """The new one may never come: here, as the published file cannot be reached."""
     workspace.edit("params/test.yaml", lambda text: text.replace("source: replica", "source: published", 1))

@@ -73,6 +73,7 @@ def test_touching_starts_no_mirror(workspace):
     assert not (workspace.root / "logs" / "track.log").exists()
 
 
+@pytest.mark.drill
 def test_two_processes_do_not_train_one_run(unfinished):
     workspace, folder, train = unfinished
     (workspace.root / folder).mkdir()
@@ -85,6 +86,7 @@ def test_two_processes_do_not_train_one_run(unfinished):
     assert workspace.json(f"{folder}/manifest.json")["status"] == "finished"
 
 
+@pytest.mark.drill
 def test_by_hand_a_mirror_beside_the_training_ends_with_ctrl_c(unfinished):
     workspace, folder, train = unfinished
     mirror = workspace.start("python", "-m", "emorl", "track", "sync", folder, "--watch")

@@ -58,6 +58,7 @@ def test_a_pull_takes_nothing_of_another_configuration_for_up_to_date(other):
     assert "code or params/ have changed since; they now ask for another run" in output
 
 
+@pytest.mark.drill
 def test_saved_pushed_and_pulled_results_are_used_and_compared(other):
     other.run("dvc", "pull", "--quiet")
     assert "up to date" in other.run("dvc", "status")
