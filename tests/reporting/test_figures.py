@@ -129,6 +129,12 @@ class TestLearningCurves:
         assert len(clevr6.lines) == 5 + 1 + 4 + 1
         assert len(other.lines) == 5 + 1
 
+    def test_runs_that_were_not_scored_are_counted(self, values):
+        frame = self.frame(values)
+        frame.loc[(frame["seed"] == 2) & (frame["dataset_title"] == "Other"), "metric"] = "loss"
+        clevr6, other = learning_curves(frame, NOTE).axes
+        assert (clevr6.get_title(), other.get_title()) == ("CLEVR6", "Other (4 of 5 runs were scored)")
+
     def test_metrics_have_rows_and_none_is_said(self, values):
         frame = self.frame(values)
         both = pd.concat([frame, frame.assign(metric="validation_mse")])

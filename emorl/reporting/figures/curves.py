@@ -94,7 +94,7 @@ def learning_curves(frame: pd.DataFrame, note: str) -> Figure:
         size = PAGE_WIDTH, 0.6 + 1.5 * len(metrics)
         figure, panels = plt.subplots(len(metrics), len(titles), squeeze=False, figsize=size, layout="constrained")
         for axes, title in zip(panels[0], titles, strict=True):
-            axes.set_title(title)
+            axes.set_title(title + _scored(finished(frame[frame["dataset_title"] == title])))
         for row, metric in zip(panels, metrics, strict=True):
             row[0].set_ylabel(METRICS[metric].axis)
             for axes, title in zip(row, titles, strict=True):
@@ -105,6 +105,12 @@ def learning_curves(frame: pd.DataFrame, note: str) -> Figure:
         set_legend(figure, [Line2D([], [], **look, label=label) for label, look in look_of.items()], columns=5)
         set_note(figure, note)
     return figure
+
+
+def _scored(rows: pd.DataFrame) -> str:
+    """How many of the runs were scored while they trained, if not all."""
+    scored = rows["metric"].str.startswith("validation_").groupby([rows["label"], rows["seed"]]).any()
+    return f" ({scored.sum()} of {len(scored)} runs were scored)" if 0 < scored.sum() < len(scored) else ""
 
 
 def _draw_learning(axes: Axes, rows: pd.DataFrame, metric: str, look_of: dict[str, Look]) -> None:
