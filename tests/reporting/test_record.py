@@ -23,7 +23,7 @@ from emorl.reporting.sharing import record as recording
 from emorl.reporting.sharing import recorded
 from emorl.reporting.sharing.front_page import with_results
 from emorl.reporting.sharing.recheck import recheck
-from emorl.reporting.sharing.record import write_record
+from emorl.reporting.sharing.record import scored_cells, write_record
 from emorl.reporting.sharing.recorded import RECORDED, RecordedModels, path_of, recorded_models, recorded_scales
 from emorl.runtime.errors import UserError
 from emorl.runtime.files import ROOT
@@ -113,6 +113,11 @@ def test_weights_are_those_of_the_seed_with_the_median_score(project):
     assert checkpoint.origin.seed == model.seed
     trained = read_plain_data(project / model.run / "checkpoint.pt")["model"]
     assert all(torch.equal(checkpoint.weights[name], value) for name, value in trained.items())
+
+
+def test_a_cell_of_several_tables_is_shown_beside_the_papers():
+    shown = {name: Artifact.read(ROOT / f"reports/recorded/small/{name}.json") for name in ("spread", "table1")}
+    assert all(cell.paper for _, _, cell in scored_cells(shown))
 
 
 @pytest.mark.parametrize(("limit", "reason"), [("LARGEST", "kept up to 0.001 MB each"), ("TOGETHER", "MB in all")])

@@ -2,7 +2,6 @@
 
 import os
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -53,7 +52,7 @@ def write_record(scale: str, root: Path) -> Path:
         for name, path in files.items():
             if name not in arrays:
                 _copy(path, record / (path.name if path.parent == root / "reports" / scale else name))
-        cells = list(_cells(shown))
+        cells = scored_cells(shown)
         models = _write_weights(scale, cells, root, record)
         models.write(record / RecordedModels.FILE)
         write_text(record / "README.md", _readme(scale, cells, models, root))
@@ -88,16 +87,18 @@ def _copy(path: Path, to: Path) -> None:
     shutil.copyfile(path, to)
 
 
-def _cells(shown: dict[str, Artifact]) -> Iterator[tuple[Series, Row, Cell]]:
-    """Each model, data set and variant that a table has a score of, once."""
-    seen = set()
+def scored_cells(shown: dict[str, Artifact]) -> Cells:
+    """Each model, data set and variant that a table has a score of, once: of a table that sets the paper's beside it,
+    if one does."""
+    found: dict[tuple[str, str, str], tuple[Series, Row, Cell]] = {}
     for table, artifact in [(artifact.table, artifact) for artifact in shown.values() if artifact.table]:
         for series, row in zip(artifact.shows.series, table.rows, strict=True):
             key = (series.model, series.dataset, series.variant)
             for cell in row.cells:
-                if cell.metric == SCORE and series.evaluation == "decomposition" and key not in seen:
-                    seen.add(key)
-                    yield series, row, cell
+                is_score = cell.metric == SCORE and series.evaluation == "decomposition"
+                if is_score and (key not in found or (cell.paper and not found[key][2].paper)):
+                    found[key] = series, row, cell
+    return list(found.values())
 
 
 # ---- Weights --------------------------------------------------------------------------------------------------------
