@@ -38,8 +38,6 @@ from benchmarks.gpu.common import (
     weights_of,
 )
 from emorl.data import data_set
-from emorl.data.clevr_renderer import Window, render
-from emorl.data.clevr_scenes import draw_worlds
 from emorl.data.prepare import prepare
 from emorl.data.raw import fetch
 from emorl.models.parts import latents
@@ -77,7 +75,6 @@ def main() -> None:
     guarded(resume)
     if CUDA:
         guarded(process_group)
-    guarded(rendering)
     for cell in MODELS:
         guarded(gradients, *cell)
     if not TINY:  # tiny, all data sets are the same
@@ -192,45 +189,49 @@ def gradients(name: str, dataset: str) -> None:
 
 
 def recorded_steps(name: str, dataset: str) -> None:
-    """A recorded step is the step: in all phases, the same weights and state of the noise, at the paper's batch."""
+    """A recorded step is the step, in all phases and at the paper's batch: the same losses, weights and noise.
+
+    In float32 as far apart as two plain trainings are, which is nothing for all but MONet: on an H100 some operation of
+    its gradients adds in another order each time.
+    """
     block, size = block_of(name, dataset)
     model_changes, steps = {}, 7
     if name == "emorl":  # two phases of more than WARM_UP steps: (I = 3, after GECO's warm start), (I = 1, after it)
         geco = block.model.geco.model_dump() | {"warm_start": 3} if block.model.geco else None
         model_changes, steps = {"geco": geco, "refinement": {0: 3, 9: 1}}, 15
-    options = {
-        "images": pictures(4 * block.training.batch_size, size),
-        "model_changes": model_changes,
-        "training_changes": {"warmup_steps": 0, "learning_rate": 1e-4},
-    }
+    images = pictures(4 * block.training.batch_size, size)
+
+    def trained(dtype: torch.dtype, recorded: bool) -> tuple[Tensor, Tensor, list[float], Tensor]:
+        """Weights before and after, losses, and the state of the noise."""
+        said = io.StringIO()
+        step, model = training_step(
+            name, dataset, dtype, recorded=recorded, images=images, model_changes=model_changes,
+            training_changes={"warmup_steps": 0, "learning_rate": 1e-4},
+        )  # fmt: skip
+        start = weights_of(model)
+        with contextlib.redirect_stderr(said):
+            losses = [step(n)["loss"].item() for n in range(steps)]
+        if step.is_recorded != recorded or said.getvalue():
+            raise RuntimeError(f"recorded: {step.is_recorded}. {said.getvalue().strip()}")
+        return start, weights_of(model), losses, step.generator.get_state()
+
     for label, dtype in (("float32, deterministic", torch.float32), ("bfloat16, as trained", torch.bfloat16)):
         exact = dtype is torch.float32
         set_float32_precision(exact)
         torch.backends.cudnn.deterministic = exact
-        step, model = training_step(name, dataset, dtype, recorded=False, **options)
-        start = weights_of(model)
-        plain_losses = [step(n)["loss"].item() for n in range(steps)]
-        plain, plain_noise = weights_of(model), step.generator.get_state()
-        del step, model
-
-        said = io.StringIO()
-        step, model = training_step(name, dataset, dtype, recorded=True, **options)
-        with contextlib.redirect_stderr(said):
-            losses = [step(n)["loss"].item() for n in range(steps)]
-        weights_apart = ((plain - weights_of(model)).norm() / (plain - start).norm()).item()
-        loss_apart = max(abs(a - b) / max(abs(a), 1e-6) for a, b in zip(plain_losses, losses, strict=True))
-        same_noise = torch.equal(plain_noise, step.generator.get_state())
-        # Adam makes whole steps of rounding errors where a gradient is nearly zero: weights say less than losses
-        close = loss_apart < 1e-5 and weights_apart < 0.2 if exact else loss_apart < 0.05
-        verdict(
-            close and step.is_recorded and same_noise and not said.getvalue(),
-            f"graphs {name}/{dataset} batch {block.training.batch_size} {label}",
-            weights_apart=weights_apart, loss_apart=loss_apart,
-            same_noise=same_noise, said=said.getvalue().strip()[:160] or "-",
-        )  # fmt: skip
-        del step, model
+        start, plain, plain_losses, plain_noise = trained(dtype, recorded=False)
+        apart = {}
+        for other, recorded in (("recorded", True), ("plain", False)):
+            _, weights, losses, noise = trained(dtype, recorded)
+            apart[f"{other}_weights"] = ((plain - weights).norm() / (plain - start).norm()).item()
+            apart[f"{other}_losses"] = max(abs(a / b - 1) for a, b in zip(losses, plain_losses, strict=True))
+            release()
+            if recorded:
+                same_noise = torch.equal(plain_noise, noise)
+        largest = max(1e-5, 10 * apart["plain_losses"]) if exact else 0.05
+        name_of_case = f"graphs {name}/{dataset} batch {block.training.batch_size} {label}"
+        verdict(apart["recorded_losses"] < largest and same_noise, name_of_case, same_noise=same_noise, **apart)
         torch.backends.cudnn.deterministic = False
-        release()
 
 
 def compiled_and_recorded(name: str, dataset: str) -> None:
@@ -274,19 +275,6 @@ def train_with_a_fetch() -> None:
 
 
 # ---- the rest of the project on this device ----
-
-
-def rendering() -> None:
-    """CLEVR's replica: the same bytes on CPU and device."""
-    found = []
-    for device in ("cpu", str(DEVICE)):
-        seeds = [np.random.SeedSequence(0, spawn_key=(6, 0, scene)) for scene in range(2 if TINY else 8)]
-        generators = [np.random.default_rng(seed) for seed in seeds]
-        worlds, labels = draw_worlds(generators, 3, 6, device)
-        found.append((render(worlds, generators, Window.crop(32 if TINY else 96), device), labels))
-    (images, labels), (other_images, other_labels) = found
-    same = np.array_equal(images, other_images) and np.array_equal(labels, other_labels)
-    verdict(same, "CLEVR replica, CPU = device", different_pixels=int((images != other_images).sum()))
 
 
 def resume() -> None:

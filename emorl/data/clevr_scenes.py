@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from math import hypot
 
 import numpy as np
-import torch
 
 from emorl.data.clevr_renderer import METAL, PALETTE, Solid, World, entities
 from emorl.data.clevr_shapes import CUBE
@@ -39,9 +38,7 @@ _BEHIND = (-CAMERA[:2] / np.linalg.norm(CAMERA[:2])).tolist()
 DIRECTIONS = ((_BEHIND[0], _BEHIND[1]), (-_BEHIND[1], _BEHIND[0]))
 
 
-def draw_worlds(
-    generators: Sequence[np.random.Generator], fewest: int, most: int, device: torch.device | str = "cpu"
-) -> tuple[list[World], np.ndarray]:
+def draw_worlds(generators: Sequence[np.random.Generator], fewest: int, most: int) -> tuple[list[World], np.ndarray]:
     """A scene from each generator, and its labels (N, 240, 320) as `entities` has them.
 
     The number of objects is uniform from `fewest` to `most`. As it is drawn once and kept when objects are drawn
@@ -55,7 +52,7 @@ def draw_worlds(
     while hidden := [i for i in range(len(generators)) if i not in labels]:
         for i in hidden:
             worlds[i] = World(cameras[i], lamps[i], draw_solids(counts[i], generators[i]))
-        seen = entities([worlds[i] for i in hidden], device)
+        seen = entities([worlds[i] for i in hidden])
         labels |= {i: seen[j] for j, i in enumerate(hidden) if all_show(seen[j], counts[i])}
     order = range(len(generators))
     return [worlds[i] for i in order], np.stack([labels[i] for i in order])

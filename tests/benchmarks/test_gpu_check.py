@@ -33,7 +33,6 @@ def kinds(output):
         pytest.param("golden", ("small_gaussian_geco_I3", torch.bfloat16), 1, marks=pytest.mark.slow),
         pytest.param("recorded_steps", ("slot_attention", "tetrominoes"), 2, marks=pytest.mark.slow),
         ("gradients", ("iodine", "tetrominoes"), 1),
-        ("rendering", (), 1),
         pytest.param("resume", (), 1, marks=pytest.mark.slow),
     ],
 )
