@@ -159,7 +159,7 @@ def _cost(
 
 
 def _measured(root: Path, device: str, chosen: Device) -> Iterator[Manifest]:
-    """Finished runs of any scale that took all their steps on such a device."""
+    """Finished runs of any scale that took all their steps on such a device, and had it to themselves."""
     here = environment()
     for path in sorted(root.glob("runs/*/*/*/seed*/manifest.json")):
         manifest = manifest_of(path.parent)
@@ -170,7 +170,10 @@ def _measured(root: Path, device: str, chosen: Device) -> Iterator[Manifest]:
             same = all((machine.gpu, machine.cpu) == (here.gpu, here.cpu) for machine in machines)
         else:
             same = all(chosen.title in (machine.gpu or "") for machine in machines)
-        if same:
+        if same and all(
+            machine.gpu is None or start.gpu_shared_by == 1
+            for start, machine in zip(manifest.starts, machines, strict=True)
+        ):
             yield manifest
 
 

@@ -16,7 +16,7 @@ from emorl.models.parts.precision import precision_of_evaluation
 from emorl.pipeline.provenance import environment, repository_state
 from emorl.pipeline.runs import PreparedData, Run
 from emorl.pipeline.scoring import Scorer
-from emorl.runtime import processes
+from emorl.runtime import gpus, processes
 from emorl.runtime.device import device
 from emorl.runtime.errors import UserError
 from emorl.runtime.files import ROOT, sha256_of_json
@@ -89,6 +89,7 @@ def _start(run: Run, step: int) -> Start:
         code_digest=run.probe.code,
         processes=processes.count(),
         environment=environment(),
+        gpu_shared_by=gpus.shared_by(),
     )
 
 

@@ -2,10 +2,12 @@
 
 A job holds a lock file per GPU, which the kernel releases when the job is gone, however it ended. In a Slurm job that
 has as many as it asked for the choice has been made, and without a GPU there is none to make: the command runs as it
-is. With a count of 0 it sees none.
+is. With a count of 0 it sees none. `1/8` lends one GPU to as many as eight jobs at once, for networks too small to keep
+it busy.
 """
 
 import fcntl
+import itertools
 import os
 import re
 import subprocess
@@ -22,6 +24,8 @@ AMDS_VISIBLE = "HIP_VISIBLE_DEVICES"
 """AMD's own, which goes before it."""
 ANSWERS_WITHIN = 60.0
 """Seconds that nvidia-smi may take: ten and more on a machine of many GPUs that has slept."""
+SHARED_BY = "EMORL_GPU_SHARED_BY"
+"""The variable that tells a job to how many at once its GPUs are lent."""
 LOCKS = Path("/dev/shm" if Path("/dev/shm").is_dir() else "/tmp")
 """Where this machine's locks lie: in memory, which knows locks, and whatever TMPDIR a job has of its own."""
 NODES = Path("/sys/class/kfd/kfd/topology/nodes")
@@ -29,14 +33,29 @@ NODES = Path("/sys/class/kfd/kfd/topology/nodes")
 
 
 def main() -> None:
-    count, command = int(sys.argv[1]), sys.argv[2:]
+    count, _, shared_by = sys.argv[1].partition("/")
+    command = sys.argv[2:]
     try:
-        names = devices()
-        if names and not ("SLURM_JOB_ID" in os.environ and len(names) == count):
-            show(take(count, names) if count else [])
+        lend(int(count), int(shared_by or 1))
     except UserError as error:
         sys.exit(f"error: {error}")
     os.execvp(command[0], command)
+
+
+def lend(count: int, shared_by: int) -> None:
+    """Let this process and what it becomes have so many GPUs, each of which `shared_by` jobs may have at once. Raises
+    UserError if there are fewer."""
+    names = devices()
+    if not names:
+        return
+    if not ("SLURM_JOB_ID" in os.environ and len(names) == count):
+        show(take(count, names, shared_by) if count else [])
+    os.environ[SHARED_BY] = str(shared_by)
+
+
+def shared_by() -> int | None:
+    """To how many jobs at once the GPU of this process is lent; None where it was not lent by this module."""
+    return int(os.environ[SHARED_BY]) if SHARED_BY in os.environ else None
 
 
 def show(names: list[str]) -> None:
@@ -99,36 +118,42 @@ def _amds() -> list[str]:
     return [str(number) for number in range(sum(found != 0 for found in ids))]
 
 
-def take(count: int, names: list[str]) -> list[str]:
-    """Lock `count` of these GPUs, waiting until as many are free; this process holds them, also when it has become
-    another by exec. Raises UserError if there are fewer.
+def take(count: int, names: list[str], shared_by: int = 1) -> list[str]:
+    """Lock `count` of these GPUs, or a part of each, waiting until as many are free; this process holds them, also when
+    it has become another by exec. Raises UserError if there are fewer.
     """
     if count > len(names):
         raise UserError(f"{count} GPUs are asked for, and there are {len(names)}: {', '.join(names)}")
     turn = _open_lock("turn")
     fcntl.flock(turn, fcntl.LOCK_EX)  # one job at a time looks: two could each hold what the other waits for
-    held: dict[str, int] = {}
+    held: dict[str, list[int]] = {}
     while True:
-        for name in names:
-            if name not in held and len(held) < count and (lock := _try_lock(name)) is not None:
-                held[name] = lock
+        for part, name in itertools.product(range(shared_by), names):  # all have one job before one has two
+            if name not in held and len(held) < count and (locks := _try_locks(name, part, shared_by)):
+                held[name] = locks
         if len(held) == count:
             break
         time.sleep(0.5)
     os.close(turn)
-    for lock in held.values():
+    for lock in itertools.chain(*held.values()):
         os.set_inheritable(lock, True)
     return list(held)
 
 
-def _try_lock(name: str) -> int | None:
-    lock = _open_lock(name.replace("/", "+"))  # of an instance by its old name
+def _try_locks(name: str, part: int, parts: int) -> list[int]:
+    """Locks on a GPU, or on a part of it and with those that have others on the GPU; none if they are not to be had."""
+    name = name.replace("/", "+")  # of an instance by its old name
+    wanted = [(name, fcntl.LOCK_EX)] if parts == 1 else [(name, fcntl.LOCK_SH), (f"{name}.{part}", fcntl.LOCK_EX)]
+    locks: list[int] = []
     try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        for file, kind in wanted:
+            locks.append(_open_lock(file))
+            fcntl.flock(locks[-1], kind | fcntl.LOCK_NB)
     except BlockingIOError:
-        os.close(lock)
-        return None
-    return lock
+        for lock in locks:
+            os.close(lock)
+        return []
+    return locks
 
 
 def _open_lock(name: str) -> int:

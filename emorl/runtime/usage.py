@@ -19,8 +19,9 @@ LONGEST_SAMPLE = 60.0
 """Seconds that a sample stands for at most: between one start of a run and the next nothing was used."""
 
 
-def gpu_energy(path: Path) -> float | None:
-    """Kilowatt hours, from the power of all GPUs at each sample until the next; None where none was sampled."""
+def gpu_energy(path: Path, shared_by: int) -> float | None:
+    """A run's part of the kilowatt hours of GPUs that so many share, from their power at each sample until the next;
+    None where none was sampled."""
     if not path.exists():
         return None
     samples = [json.loads(line) for line in path.read_text().splitlines() if line.endswith("}")]
@@ -29,7 +30,7 @@ def gpu_energy(path: Path) -> float | None:
     if not any(watts):
         return None
     spans = [min(end - sample["time"], LONGEST_SAMPLE) for sample, end in zip(samples, ends, strict=False)]
-    return sum(sum(power) * span for power, span in zip(watts, spans, strict=False)) / 3.6e6
+    return sum(sum(power) * span for power, span in zip(watts, spans, strict=False)) / 3.6e6 / shared_by
 
 
 class UsageLog:

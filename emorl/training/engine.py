@@ -199,7 +199,7 @@ class _State:
     seconds: float
     """Of training up to the last checkpoint, over all starts."""
     device_seconds: float
-    """The same of all processes together."""
+    """The same of all processes together, shared with the runs that have the GPU at the same time."""
     ended: float
     """When that was written."""
     clock: float
@@ -208,7 +208,7 @@ class _State:
         now = time.monotonic()
         passed = now - self.clock
         self.seconds += passed
-        self.device_seconds += passed * processes.count()
+        self.device_seconds += passed * processes.count() / (self.starts[-1].gpu_shared_by or 1)
         self.clock, self.ended = now, time.time()
 
     def save(self, job: Job) -> None:
@@ -295,7 +295,7 @@ def _write_manifest(job: Job, state: _State, status: Literal["finished", "failed
         ended=state.ended,
         wall_seconds=state.seconds,
         device_seconds=state.device_seconds,
-        energy_kwh=gpu_energy(job.folder / USAGE),
+        energy_kwh=gpu_energy(job.folder / USAGE, shared_by=state.starts[-1].gpu_shared_by or 1),
         starts=state.starts,
         precision=state.precision,
         compiled=state.compiled,

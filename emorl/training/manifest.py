@@ -46,6 +46,8 @@ class Start(Record):
     code_digest: str
     processes: int
     environment: Environment
+    gpu_shared_by: int | None = None
+    """To how many runs at once its GPUs were lent; None without one, and where a run was started by hand."""
     same_noise: bool = True
     """Whether it went on with the noise of the start before. A GPU draws other noise than a CPU: the run does not end
     with the weights that it would have had undisturbed, bit for bit, once it has gone from one to the other."""
@@ -98,7 +100,8 @@ class Manifest(Origin):
     wall_seconds: float
     """Of training, over all starts."""
     device_seconds: float | None = None
-    """The same of all processes together, each of which had a device; None where it was not counted yet."""
+    """The same of all processes together, each of which had a device or its part of one; None where it was not counted
+    yet."""
     energy_kwh: float | None = None
     """What the GPUs took meanwhile, by their sampled power; None without any sample."""
     starts: list[Start]

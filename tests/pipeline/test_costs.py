@@ -13,7 +13,7 @@ def plan():
     return make_plan("test", {"models": "emorl", "datasets": "tetrominoes"})
 
 
-def finish(root, run, seconds, steps, gpu=None):
+def finish(root, run, seconds, steps, gpu=None, shared_by=None):
     """Of a run of scale test, on this machine's CPU or a GPU."""
     scale = config.load_scale("test")
     block = config.block(scale, run.model, run.dataset, run.variant)
@@ -25,7 +25,8 @@ def finish(root, run, seconds, steps, gpu=None):
     identity |= {key: getattr(run, key) for key in ("dataset", "model", "variant", "seed")} | {"digest": digest}
     machine = environment().model_copy(update={"gpu": gpu})
     start = Start(
-        step=0, time=0.0, git_commit=None, git_dirty=None, code_digest="", processes=1, environment=machine
+        step=0, time=0.0, git_commit=None, git_dirty=None, code_digest="", processes=1, environment=machine,
+        gpu_shared_by=shared_by,
     )  # fmt: skip
     took = {"steps": steps, "started": 0.0, "ended": seconds, "wall_seconds": seconds, "starts": [start]}
     how = {"status": "finished", "error": None, "precision": "float32", "compiled": False, "parameters": 1}
@@ -58,14 +59,16 @@ def test_without_any_what_a_step_does_is_counted(plan, tmp_path):
 
 
 def test_measured_runs_of_a_device_correct_what_is_counted_for_it(plan, tmp_path):
-    """Those of another device do not; runs that took ten times as long as counted make the others ten times as dear."""
+    """Those of another device do not, nor those that shared it or may have; runs that took ten times as long as counted
+    make the others ten times as dear."""
     base = [run for run in plan.runs if run.variant == "base"]
     before = costs.estimate(plan, "table2", tmp_path, "h100")
-    finish(tmp_path, base[0], seconds=7e3, steps=12, gpu="NVIDIA A100-SXM4-80GB")
-    assert costs.estimate(plan, "table2", tmp_path, "h100").calibration.error is None
+    for gpu, shared_by in (("NVIDIA A100-SXM4-80GB", 1), ("NVIDIA H100 80GB HBM3", 8), ("NVIDIA H100 80GB HBM3", None)):
+        finish(tmp_path, base[0], seconds=7e3, steps=12, gpu=gpu, shared_by=shared_by)
+        assert costs.estimate(plan, "table2", tmp_path, "h100").calibration.error is None
     hours = {cost.what: cost.hours for cost in before.costs}
     measured = 10 * 3600 * hours["emorl tetrominoes base"] / len(base)
-    finish(tmp_path, base[0], seconds=measured, steps=12, gpu="NVIDIA H100 80GB HBM3")
+    finish(tmp_path, base[0], seconds=measured, steps=12, gpu="NVIDIA H100 80GB HBM3", shared_by=1)
     after = costs.estimate(plan, "table2", tmp_path, "h100")
     assert after.calibration.factor == pytest.approx(10)
     found = {cost.what: cost for cost in after.costs}

@@ -1,6 +1,7 @@
 """GPUs are lent to one job at a time. The jobs are real processes, the GPUs but names."""
 
 import os
+import select
 import selectors
 import subprocess
 import sys
@@ -8,7 +9,7 @@ import sys
 import pytest
 
 from emorl.runtime.errors import UserError
-from emorl.runtime.gpus import devices
+from emorl.runtime.gpus import SHARED_BY, devices
 
 SHOW = "import os; print(os.environ[os.environ.get('SHOWN', 'CUDA_VISIBLE_DEVICES')], flush=True); input()"
 
@@ -63,6 +64,30 @@ def test_jobs_on_several_gpus_do_not_hold_what_the_other_waits_for(start):
     assert len(held) == 2
     first.kill()
     assert len(shown(next(job for job in jobs if job is not first)).split(",")) == 2
+
+
+def test_a_gpu_may_be_lent_to_several_jobs_at_once(start):
+    jobs = [start("1/2", CUDA_VISIBLE_DEVICES="0,1") for _ in range(5)]
+    holders = jobs_that_say(jobs, 4)
+    assert sorted(shown(job) for job in holders) == ["0", "0", "1", "1"]
+    (waiting,) = [job for job in jobs if job not in holders]
+    assert waiting.poll() is None
+    holders[0].kill()
+    assert shown(waiting) in ("0", "1")
+
+
+def test_who_wants_a_gpu_alone_waits_for_those_that_share_it(start):
+    sharing = start("1/2", CUDA_VISIBLE_DEVICES="0")
+    assert shown(sharing) == "0"
+    alone = start(1, CUDA_VISIBLE_DEVICES="0")
+    assert not select.select([alone.stdout], [], [], 1.0)[0]
+    sharing.kill()
+    assert shown(alone) == "0"
+
+
+def test_a_job_knows_how_many_its_gpu_is_lent_to(start):
+    told = {"CUDA_VISIBLE_DEVICES": "0", "SHOWN": SHARED_BY}
+    assert shown(start("1/8", **told)) == "8"
 
 
 def test_more_gpus_than_there_are(start):

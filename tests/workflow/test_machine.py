@@ -7,15 +7,18 @@ import pytest
 
 
 @pytest.mark.drill
-@pytest.mark.parametrize(("gpus", "at_once"), [("GPU-of-this-test", False), ("", True)])
-def test_trainings_at_once(workspace, monkeypatch, gpus, at_once):
+@pytest.mark.parametrize(
+    ("gpus", "runs_per_gpu", "at_once"), [("GPU-of-this-test", 1, False), ("GPU-of-this-test", 2, True), ("", 1, True)]
+)
+def test_trainings_at_once(workspace, monkeypatch, gpus, runs_per_gpu, at_once):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", gpus)
     slower = "def update(self, progress: Progress) -> None:\n        time.sleep(2)"
     workspace.edit("emorl/training/progress.py", lambda text: text.replace(slower.partition("\n")[0], slower))
+    workspace.edit("emorl/runtime/device.py", lambda text: text.replace("names := gpus.devices()", "names := []"))
     targets = [f"{run['folder']}/manifest.json" for run in workspace.runs()]
     for target in targets:
         shutil.rmtree((workspace.root / target).parent)
-    workspace.snakemake(*targets)
+    workspace.snakemake(*targets, config=f"runs_per_gpu={runs_per_gpu}")
     first, second = sorted((workspace.json(target) for target in targets), key=lambda manifest: manifest["started"])
     assert (second["started"] < first["ended"]) == at_once
 

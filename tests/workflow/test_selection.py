@@ -14,7 +14,8 @@ def test_a_selection_trains_what_is_missing(workspace, config):
 
 
 @pytest.mark.parametrize(("config", "sentence"), [
-    ("sclae=test", "--config sclae: not a known option; known are scale, datasets, models, seeds"),
+    ("sclae=test", "--config sclae: not a known option; known are scale, datasets, models, seeds, runs_per_gpu"),
+    ("runs_per_gpu=0", "--config runs_per_gpu=0: a whole number from 1 is needed"),
     ("datasets=clevr", "datasets=clevr is not to be had here: allowed are tetrominoes, "
      "multi_dsprites, multi_dsprites_textured, clevr6, clevr10"),
 ])  # fmt: skip

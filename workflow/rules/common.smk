@@ -19,7 +19,7 @@ from emorl.reporting.sharing.recorded import RECORDED, recorded_scales
 from emorl.runtime.errors import UserError
 from emorl.runtime.gpus import devices
 
-KNOWN_OPTIONS = ("scale", "datasets", "models", "seeds")
+KNOWN_OPTIONS = ("scale", "datasets", "models", "seeds", "runs_per_gpu")
 
 try:
     for option in config:
@@ -39,6 +39,9 @@ try:
     check_drawings({name: artifact.draw for name, artifact in PLAN.artifacts.items()})
     SELECTION = selection_options(config)
     GPUS = devices()
+    RUNS_PER_GPU = config.get("runs_per_gpu", 1)
+    if not isinstance(RUNS_PER_GPU, int) or RUNS_PER_GPU < 1:
+        raise UserError(f"--config runs_per_gpu={RUNS_PER_GPU}: a whole number from 1 is needed")
     for sentence in PLAN.renamed if workflow.is_main_process else []:
         logger.warning(f"warning: {sentence}")
 except UserError as error:
@@ -116,18 +119,19 @@ def category_of(name):
 # ---- Machines -------------------------------------------------------------------------------------------------------
 
 if workflow.nodes is None and "gpu" not in workflow.global_resources and GPUS:
-    workflow.register_resource("gpu", len(GPUS))  # jobs on this machine share its GPUs; without one, its cores
+    workflow.register_resource("gpu", len(GPUS) * RUNS_PER_GPU)  # jobs share them; without one, the machine's cores
 
 
 def python_of(wildcards, resources):
-    """Python as a GPU job starts it: on GPUs of its own, one process each (`--set-resources train:gpu=8`), and warned
-    before a time limit where the profile says so."""
+    """Python as a GPU job starts it: on GPUs of its own, one process each (`--set-resources train:gpu=8`), or on its
+    part of one (`--config runs_per_gpu=8`), and warned before a time limit where the profile says so."""
     gres = resources.get("gres", "")  # "gpu:a100:2", on clusters that will have it so
     gpus = int(gres.rpartition(":")[2]) if gres else resources.gpu
     processes = f" -m torch.distributed.run --standalone --nproc-per-node {gpus}" if gpus > 1 else ""
     limited = "requeue_before" in resources.keys()
     requeue = f"python workflow/scripts/requeue.py {resources.requeue_before} " if limited else ""
-    return f"{requeue}python -m emorl.runtime.gpus {gpus} python{processes}"
+    part = f"/{RUNS_PER_GPU}" if RUNS_PER_GPU > 1 else ""
+    return f"{requeue}python -m emorl.runtime.gpus {gpus}{part} python{processes}"
 
 
 asked = workflow.resource_settings.overwrite_resources.get("train", {})
@@ -156,7 +160,7 @@ if workflow.is_main_process:
 def say_how_long():
     """An estimate for the trainings of what is asked for, by a process beside the workflow: to count takes a while, more
     than all trainings of a test."""
-    at_once = len(GPUS) or workflow.cores
+    at_once = len(GPUS) * RUNS_PER_GPU or workflow.cores
     for target in workflow.dag_settings.targets or ["reproduce_table1"]:
         name = target.removeprefix("reproduce_")
         if workflow.nodes is None and PLAN.purpose != "test" and name in PLAN.targets:
