@@ -1,7 +1,7 @@
 """Runs of a scale in progress that are kept in git, for another clone to go on with: `reports/recorded/in_progress/`.
 
-Each has a folder there under the name of its own, with what the engine resumes from. A run that is over stays, since
-the record is made anew with it whenever another is over; once all are, they go.
+Each has a folder there under the name of its own, with what the engine resumes from. A run that is over stays, as its
+weights alone, since the record is made anew with it whenever another is over; once all are, they go.
 """
 
 import shutil
@@ -9,14 +9,12 @@ from pathlib import Path
 
 from emorl.runtime.errors import UserError
 from emorl.runtime.files import atomic_path
-from emorl.training.checkpoints import CHECKPOINT, PREVIOUS
-from emorl.training.manifest import RunRecord, manifest_of
+from emorl.training.checkpoints import CHECKPOINT, PREVIOUS, read_plain_data, save_checkpoint
+from emorl.training.manifest import Manifest, RunRecord, manifest_of
 from emorl.training.metrics import METRICS
 
 IN_PROGRESS = Path("reports/recorded/in_progress")
-KEPT = (RunRecord.FILE, CHECKPOINT, METRICS)
-"""The metrics after the checkpoint: they may be ahead of it, but not behind."""
-LARGEST = 2_000_000
+LARGEST = 3_000_000
 """Bytes of a checkpoint: git never forgets one."""
 
 
@@ -31,8 +29,15 @@ def keep(folder: Path, root: Path) -> Path:
         raise UserError(
             f"{folder}: its {CHECKPOINT} has {size / 1e6:.1f} MB; in git are kept those of up to {LARGEST / 1e6:g} MB"
         )
-    for name in KEPT:
-        _copy(source / name, kept / name)
+    _copy(source / RunRecord.FILE, kept / RunRecord.FILE)
+    if manifest_of(source) is None:
+        _copy(source / CHECKPOINT, kept / CHECKPOINT)
+    else:
+        state = read_plain_data(source / CHECKPOINT)
+        save_checkpoint(kept / CHECKPOINT, {name: state[name] for name in state if name != "optimizer"})
+        (kept / PREVIOUS).unlink(missing_ok=True)
+        _copy(source / Manifest.FILE, kept / Manifest.FILE)
+    _copy(source / METRICS, kept / METRICS)  # after the checkpoint: they may be ahead of it, but not behind
     return kept
 
 
@@ -46,10 +51,11 @@ def take_up(folder: Path, root: Path) -> Path | None:
     """Let a run that has not been started here go on from what is kept of it, if anything is; returns where that is."""
     own, kept = root / folder, root / IN_PROGRESS / folder.relative_to("runs")
     started = any((own / name).exists() for name in (CHECKPOINT, PREVIOUS))
-    if started or manifest_of(own) or not (kept / CHECKPOINT).exists():
+    if started or not (kept / CHECKPOINT).exists():
         return None
-    for name in (METRICS, RunRecord.FILE, CHECKPOINT):  # which alone says that all is there
-        _copy(kept / name, own / name)
+    for name in (METRICS, RunRecord.FILE, Manifest.FILE, CHECKPOINT):  # which alone says that all is there
+        if (kept / name).exists():
+            _copy(kept / name, own / name)
     return kept
 
 
