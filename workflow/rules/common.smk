@@ -130,8 +130,8 @@ def python_of(wildcards, resources):
     processes = f" -m torch.distributed.run --standalone --nproc-per-node {gpus}" if gpus > 1 else ""
     limited = "requeue_before" in resources.keys()
     requeue = f"python workflow/scripts/requeue.py {resources.requeue_before} " if limited else ""
-    part = f"/{RUNS_PER_GPU}" if RUNS_PER_GPU > 1 else ""
-    return f"{requeue}python -m emorl.runtime.gpus {gpus}{part} python{processes}"
+    lent = gpus if RUNS_PER_GPU == 1 else f"{gpus}/{RUNS_PER_GPU}"
+    return f"{requeue}python -m emorl.runtime.gpus {lent} python{processes}"
 
 
 asked = workflow.resource_settings.overwrite_resources.get("train", {})
