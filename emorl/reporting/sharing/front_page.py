@@ -20,8 +20,8 @@ def _results(scale: str, root: Path) -> str:
     folder = RECORDED / scale
     table = (root / folder / "table1.md").read_text(encoding="utf-8")
     record = Artifact.read(root / folder / "table1.json")
-    pictures = (f"{folder}/decompositions_{series.dataset}.png" for series in record.shows.series)
-    shown = [f"![Decompositions]({picture})\n" for picture in pictures if (root / picture).exists()][:1]
+    pictures = dict.fromkeys(f"{folder}/decompositions_{series.dataset}.png" for series in record.shows.series)
+    shown = [f"![Decompositions]({picture})\n" for picture in pictures if (root / picture).exists()]
     recorded, trained = len(record.shows.series), len(make_plan(scale, {}).artifacts["table1"].series)
     so_far = f"Recorded so far: {recorded} of the {trained} cells of Table 1 at this scale.\n"
     where = (
