@@ -35,6 +35,7 @@ from benchmarks.gpu.common import (
     training_job,
     training_step,
     verdict,
+    weights_of,
 )
 from emorl.data import data_set
 from emorl.data.prepare import prepare
@@ -188,11 +189,11 @@ def gradients(name: str, dataset: str) -> None:
 
 
 def recorded_steps(name: str, dataset: str) -> None:
-    """A recorded step is the step, in all phases and at the paper's batch: the same losses and noise.
+    """A recorded step is the step, in all phases and at the paper's batch: the same losses, weights and noise.
 
-    Closer than a training from weights that are one rounding away, that is. On an H100 all models were the same to the
-    bit but MONet: its RMSprop multiplies in another order where the learning rate is a tensor, and within seven of its
-    steps a rounding becomes a hundredth of the loss.
+    On an H100 all models were the same to the bit but MONet, which alone has RMSprop: that multiplies in another order
+    where the learning rate is a tensor, and its first steps are whole ones however small a gradient is. So its losses
+    may be as far apart as those of a training from weights that are one rounding away.
     """
     block, size = block_of(name, dataset)
     model_changes, steps = {}, 7
@@ -201,8 +202,8 @@ def recorded_steps(name: str, dataset: str) -> None:
         model_changes, steps = {"geco": geco, "refinement": {0: 3, 9: 1}}, 15
     images = pictures(4 * block.training.batch_size, size)
 
-    def trained(dtype: torch.dtype, recorded: bool, nudge: float = 0.0) -> tuple[list[float], Tensor]:
-        """Losses and the state of the noise, from weights that differ by `nudge`, relative."""
+    def trained(dtype: torch.dtype, recorded: bool, nudge: float = 0.0) -> tuple[Tensor, Tensor, list[float], Tensor]:
+        """Weights before and after, losses, and the state of the noise; `nudge` changes the first, relative."""
         said = io.StringIO()
         step, model = training_step(
             name, dataset, dtype, recorded=recorded, images=images, model_changes=model_changes,
@@ -212,25 +213,30 @@ def recorded_steps(name: str, dataset: str) -> None:
         with torch.no_grad():
             for p in model.parameters():
                 p.mul_(1 + nudge * torch.randn(p.shape, generator=generator, device=DEVICE))
+        start = weights_of(model)
         with contextlib.redirect_stderr(said):
             losses = [step(n)["loss"].item() for n in range(steps)]
         if step.is_recorded != recorded or said.getvalue():
             raise RuntimeError(f"recorded: {step.is_recorded}. {said.getvalue().strip()}")
-        return losses, step.generator.get_state()
+        return start, weights_of(model), losses, step.generator.get_state()
 
     for label, dtype in (("float32, deterministic", torch.float32), ("bfloat16, as trained", torch.bfloat16)):
         exact = dtype is torch.float32
         set_float32_precision(exact)
         torch.backends.cudnn.deterministic = exact
-        plain, plain_noise = trained(dtype, recorded=False)
-        nudged, _ = trained(dtype, recorded=False, nudge=torch.finfo(torch.float32).eps / 2)
-        recorded, noise = trained(dtype, recorded=True)
-        recorded_apart, nudged_apart = furthest(recorded, plain), furthest(nudged, plain)
-        same_noise = torch.equal(plain_noise, noise)
+        largest = 1e-5 if exact else 0.05
+        start, plain, plain_losses, plain_noise = trained(dtype, recorded=False)
+        if block.training.optimizer == "rmsprop":
+            _, _, nudged_losses, _ = trained(dtype, recorded=False, nudge=torch.finfo(torch.float32).eps / 2)
+            largest = max(largest, furthest(nudged_losses, plain_losses))
+        _, weights, losses, noise = trained(dtype, recorded=True)
+        weights_apart = ((plain - weights).norm() / (plain - start).norm()).item()
+        loss_apart, same_noise = furthest(losses, plain_losses), torch.equal(plain_noise, noise)
+        # Adam makes whole steps of rounding errors where a gradient is nearly zero: weights say less than losses
         verdict(
-            recorded_apart <= max(nudged_apart, 1e-5 if exact else 0.05) and same_noise,
+            loss_apart < largest and (weights_apart < 0.2 or not exact) and same_noise,
             f"graphs {name}/{dataset} batch {block.training.batch_size} {label}",
-            recorded_apart=recorded_apart, nudged_apart=nudged_apart, same_noise=same_noise,
+            weights_apart=weights_apart, loss_apart=loss_apart, largest=largest, same_noise=same_noise,
         )  # fmt: skip
         torch.backends.cudnn.deterministic = False
 

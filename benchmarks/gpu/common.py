@@ -130,3 +130,8 @@ def _start(step: int) -> Start:
         step=step, time=time.time(), git_commit=commit, git_dirty=dirty, code_digest="", processes=1,
         environment=environment(),
     )  # fmt: skip
+
+
+def weights_of(model: Model) -> Tensor:
+    """All parameters, one after the other, in float64 on the CPU."""
+    return torch.cat([p.detach().double().flatten().cpu() for p in model.parameters()])

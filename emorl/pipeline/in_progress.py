@@ -30,8 +30,10 @@ def keep(folder: Path, root: Path) -> Path:
             f"{folder}: its {CHECKPOINT} has {size / 1e6:.1f} MB; in git are kept those of up to {LARGEST / 1e6:g} MB"
         )
     _copy(source / RunRecord.FILE, kept / RunRecord.FILE)
-    if manifest_of(source) is None:
+    manifest = manifest_of(source)
+    if manifest is None or manifest.status != "finished":
         _copy(source / CHECKPOINT, kept / CHECKPOINT)
+        (kept / Manifest.FILE).unlink(missing_ok=True)
     else:
         state = read_plain_data(source / CHECKPOINT)
         save_checkpoint(kept / CHECKPOINT, {name: state[name] for name in state if name != "optimizer"})
@@ -51,7 +53,8 @@ def take_up(folder: Path, root: Path) -> Path | None:
     """Let a run that has not been started here go on from what is kept of it, if anything is; returns where that is."""
     own, kept = root / folder, root / IN_PROGRESS / folder.relative_to("runs")
     started = any((own / name).exists() for name in (CHECKPOINT, PREVIOUS))
-    if started or not (kept / CHECKPOINT).exists():
+    of_another_end = manifest_of(own) is not None and not (kept / Manifest.FILE).exists()
+    if started or of_another_end or not (kept / CHECKPOINT).exists():
         return None
     for name in (METRICS, RunRecord.FILE, Manifest.FILE, CHECKPOINT):  # which alone says that all is there
         if (kept / name).exists():

@@ -46,11 +46,14 @@ def lend(count: int, shared_by: int) -> None:
     """Let this process and what it becomes have so many GPUs, each of which `shared_by` jobs may have at once. Raises
     UserError if there are fewer."""
     names = devices()
-    if not names:
-        return
-    if not ("SLURM_JOB_ID" in os.environ and len(names) == count):
-        show(take(count, names, shared_by) if count else [])
-    os.environ[SHARED_BY] = str(shared_by)
+    if names and not count:
+        show([])
+    elif names:
+        if "SLURM_JOB_ID" in os.environ and len(names) == count:
+            shared_by = 1  # Slurm lends whole ones
+        else:
+            show(take(count, names, shared_by))
+        os.environ[SHARED_BY] = str(shared_by)
 
 
 def shared_by() -> int | None:

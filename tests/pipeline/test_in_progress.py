@@ -15,6 +15,7 @@ from emorl.runtime.errors import UserError
 from emorl.runtime.interruption import Interrupted
 from emorl.training import engine
 from emorl.training.checkpoints import CHECKPOINT, load_checkpoint
+from emorl.training.manifest import Manifest
 from emorl.training.metrics import METRICS
 
 TRAIN = ("train", "--scale", "test", "--dataset", "tetrominoes", "--model", "emorl", "--seed", "0")
@@ -77,6 +78,28 @@ def test_a_run_that_is_over_is_over_in_another_clone(interrupted, tmp_path):
     assert (own / CHECKPOINT).stat().st_size < size / 2
     found = load_checkpoint(own / CHECKPOINT, interrupted.digest)["model"]
     assert all(torch.equal(found[name], weights) for name, weights in state["model"].items())
+
+
+def test_a_run_that_failed_can_go_on_from_what_is_kept(interrupted, tmp_path):
+    """It is not over: as the engine would where it failed, another clone starts it again with its optimiser."""
+    own = tmp_path / interrupted.folder
+    manifest = engine.train(steps.training_job(interrupted), lambda progress: None)
+    keep(interrupted.folder, tmp_path)
+    manifest.model_copy(update={"status": "failed", "error": "diverged"}).write(own / Manifest.FILE)
+    kept = keep(interrupted.folder, tmp_path)
+    assert not (kept / Manifest.FILE).exists()
+    assert "optimizer" in load_checkpoint(kept / CHECKPOINT, interrupted.digest)
+
+
+def test_a_run_that_is_over_here_takes_nothing_up_from_one_that_is_not(interrupted, tmp_path):
+    keep(interrupted.folder, tmp_path)
+    own = tmp_path / interrupted.folder
+    engine.train(steps.training_job(interrupted), lambda progress: None)
+    for checkpoint in own.glob("checkpoint*"):
+        checkpoint.unlink()
+    log = (own / METRICS).read_bytes()
+    assert take_up(interrupted.folder, tmp_path) is None
+    assert (own / METRICS).read_bytes() == log
 
 
 def test_what_is_here_already_is_not_replaced(interrupted, tmp_path):

@@ -88,6 +88,7 @@ def test_who_wants_a_gpu_alone_waits_for_those_that_share_it(start):
 def test_a_job_knows_how_many_its_gpu_is_lent_to(start):
     told = {"CUDA_VISIBLE_DEVICES": "0", "SHOWN": SHARED_BY}
     assert shown(start("1/8", **told)) == "8"
+    assert shown(start("1/8", **told, SLURM_JOB_ID="7")) == "1"  # as the allocation is its own
 
 
 def test_more_gpus_than_there_are(start):
