@@ -93,6 +93,8 @@ def _notes(rows: list[Row]) -> list[str]:
     notes = ["Mean ± standard deviation over seeds; seeds: started/finished/failed (diverged)."]
     if any(row.untrained is not None and len(row.cells) == 1 for row in rows):  # else there is no column of it
         notes[0] += " Untrained: the same networks before the first step."
+    if any(len(row.cells) == 1 and row.cells[0].n == 2 for row in rows):
+        notes[0] += " Of two seeds both values stand in the interval's place."
     for title, row in {row.dataset_title: row for row in rows if row.images_scored is not None}.items():
         scored = f"{row.images_scored} {row.split} images, background pixels left out"
         notes.append(f"{title}: trained on {row.train_images} images, scored on {scored}.")
@@ -157,7 +159,7 @@ def lines(table: Table, row: Row) -> list[list[str]]:
     if len(digits) > 1:
         return [[row.label, *ours, seeds], ["  paper", *papers, ""]]
     (cell,) = row.cells
-    interval = "-" if cell.low is None else f"[{cell.low:.{digits[0]}f}, {cell.high:.{digits[0]}f}]"
+    interval = _interval(cell, digits[0])
     untrained = [f"{row.untrained:z.1f}" if row.untrained is not None else "-"] if _has_untrained(table) else []
     blank = [""] * (2 + len(untrained))
     replicated = [["  (**)", *blank, mean_and_std(number, digits[0]), ""] for number in cell.paper[1:]]
@@ -221,6 +223,13 @@ def draw(table: Table) -> Figure:
         axes.set_title(f"{table.title}\n{table.caption}", loc="left", fontsize=9)
         axes.annotate(notes, (0, 0), (0, -6), textcoords="offset points", va="top", fontsize=6.5, color="0.35")
     return figure
+
+
+def _interval(cell: Cell, digits: int) -> str:
+    """The 95 % t interval; of two seeds both values, as their interval is thirteen times as wide as they lie apart."""
+    if cell.n == 2:
+        return " and ".join(f"{value:.{digits}f}" for value in cell.seeds.values())
+    return "-" if cell.low is None else f"[{cell.low:.{digits}f}, {cell.high:.{digits}f}]"
 
 
 def _has_untrained(table: Table) -> bool:
