@@ -43,6 +43,12 @@ def test_few_seeds_have_no_spread():
     assert (summarise([5.0]).mean, summarise([5.0]).std, summarise([5.0]).low) == (5.0, None, None)
 
 
+def test_an_interval_takes_three_seeds():
+    two, three = summarise([5.0, 7.0]), summarise([5.0, 7.0, 6.0])
+    assert (two.mean, two.std, two.low, two.high) == (6.0, pytest.approx(2**0.5), None, None)
+    assert three.low == pytest.approx(6 - 4.302653 / 3**0.5)
+
+
 def test_the_t_interval_covers_at_five_seeds():
     draws = np.random.default_rng(0).normal(3, 2, (1000, 5))
     covered = [summary.low <= 3 <= summary.high for summary in map(summarise, draws.tolist())]

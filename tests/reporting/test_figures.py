@@ -192,11 +192,12 @@ class TestLossCurves:
         assert (whole.get_yscale(), late.get_yscale()) == (scale, "linear")
 
     def test_every_seed_lies_within_the_axes_and_wide_intervals_do_not_squeeze_them(self, values):
-        figure = loss_curves(numbers(values[:2], "loss"), NOTE)
+        few = np.full((3, 8), [[50.0], [51.0], [52.0]])
+        figure = loss_curves(numbers(few, "loss"), NOTE)
         low, high = figure.axes[0].get_ylim()
-        span = np.ptp(values[:2])
-        assert low < values[:2].min()
-        assert values[:2].max() < high
+        span = np.ptp(few)
+        assert low < few.min()
+        assert few.max() < high
         assert high - low < 2.5 * span
         assert note(figure).endswith("Intervals reach beyond the axes.")
         assert "beyond" not in note(loss_curves(numbers(values, "loss"), NOTE))
@@ -270,6 +271,11 @@ class TestLayerSweep:
         mean = axes.containers[0].lines[0]
         np.testing.assert_allclose(mean.get_ydata(orig=False), values[:, :3].mean(0))
         np.testing.assert_array_equal(mean.get_xdata(orig=False), [0, 1, 2])
+
+    def test_two_seeds_have_no_interval(self, values):
+        figure = layer_sweep(numbers(values[:2] / 100, "fg_ari"), NOTE)
+        assert legend_texts(figure) == ["mean", "a seed"]
+        assert np.isnan(figure.axes[0].containers[0].lines[2][0].get_segments()).all()
 
     def test_one_seed(self, values):
         figure = layer_sweep(numbers(values[:1] / 100, "fg_ari"), NOTE)

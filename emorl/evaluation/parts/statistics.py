@@ -15,6 +15,8 @@ from functools import cache
 import numpy as np
 import scipy
 
+INTERVAL_SEEDS = 3
+"""That a mean's interval takes where it is shown: of two seeds it would be thirteen times as wide as they lie apart."""
 MOST_SEEDS = 1000  # more than anybody will train
 DRAWS = 2000  # simulated outcomes: a probability is known to about 0.01
 CONSISTENT_MEAN, CONSISTENT_SPREAD = 0.049, 0.005
@@ -33,7 +35,7 @@ class Summary:
     std: float | None
     """Sample standard deviation (n - 1); None below two values."""
     low: float | None
-    """Lower end of the 95 % t interval of the mean; None below two values."""
+    """Lower end of the 95 % t interval of the mean; None below `INTERVAL_SEEDS` values."""
     high: float | None
 
 
@@ -46,6 +48,8 @@ def summarise(values: list[float]) -> Summary:
     if n == 1:
         return Summary(1, mean, None, None, None)
     std = float(np.std(values, ddof=1))
+    if n < INTERVAL_SEEDS:
+        return Summary(n, mean, std, None, None)
     half = float(scipy.stats.t.ppf(0.975, n - 1)) * std / math.sqrt(n)
     return Summary(n, mean, std, mean - half, mean + half)
 

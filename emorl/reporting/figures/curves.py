@@ -40,9 +40,9 @@ from emorl.reporting.figures.style import (
 def loss_curves(frame: pd.DataFrame, note: str) -> Figure:
     """Figure 3: metric "loss" (nats per image) against the training step `at`, a line per label.
 
-    Means over seeds with their t interval; a thin line where there is one seed. The loss falls by orders of magnitude
-    within the first steps, so b) shows the second half of training on a linear axis, and c) the same of metric "elbo",
-    where there is one: losses of different I weight different terms.
+    Means over seeds, from three on with their t interval; a thin line where there is one seed. The loss falls by orders
+    of magnitude within the first steps, so b) shows the second half of training on a linear axis, and c) the same of
+    metric "elbo", where there is one: losses of different I weight different terms.
     """
     lines, missing = lines_of(frame, ["loss"])
     bounds, _ = lines_of(frame, ["elbo"])

@@ -7,7 +7,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
-from emorl.evaluation.parts.statistics import summarise
+from emorl.evaluation.parts.statistics import INTERVAL_SEEDS, summarise
 from emorl.reporting.figures.style import Look, looks
 
 INTERVAL = "95 % t interval of the mean"
@@ -63,12 +63,12 @@ def seeds_text(rows: pd.DataFrame, metrics: list[str]) -> str:
 
 
 def with_intervals(lines: list[Line]) -> bool:
-    """Whether any of the lines has the two seeds that an interval takes."""
-    return any(line.rows["seed"].nunique() > 1 for line in lines)
+    """Whether any of the lines has as many seeds as an interval takes."""
+    return any(line.rows["seed"].nunique() >= INTERVAL_SEEDS for line in lines)
 
 
 def means_over_seeds(rows: pd.DataFrame) -> pd.DataFrame:
-    """Columns at, n, mean, low, high (95 % t interval; NaN below two seeds), one row per `at`, ascending."""
+    """Columns at, n, mean, low, high (95 % t interval; NaN below three seeds), one row per `at`, ascending."""
     summaries = [{"at": at} | asdict(summarise(list(values))) for at, values in rows.groupby("at")["value"]]
     return pd.DataFrame(summaries, columns=["at", "n", "mean", "low", "high"], dtype=float)
 
@@ -79,7 +79,7 @@ def means_over_seeds(rows: pd.DataFrame) -> pd.DataFrame:
 def set_limits(axes: Axes, values: pd.Series, means: pd.DataFrame) -> str:
     """Fit the y axis to every seed's value and to the intervals; returns a sentence where an interval leaves it.
 
-    At two or three seeds the t interval is many times wider than the values lie apart, so it gets at most half the
+    At three seeds the t interval is several times wider than the values lie apart, so it gets at most half the
     values' range above and below them.
     """
     scale = axes.yaxis.get_transform()

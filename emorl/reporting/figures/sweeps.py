@@ -40,8 +40,8 @@ KL_NOTE = "KL: at I = 0 of all layers (Eq. 4), from I = 1 on of the top layer"
 def refinement_sweep(frame: pd.DataFrame, note: str) -> Figure:
     """Figures 7 and 14: metrics fg_ari, mse, kl and, where measured, fg_ari_clevr10, against the test-time I in `at`.
 
-    A colour per label: means over seeds, their t intervals, a dot per seed. FG-ARI and MSE in [0, 1] are drawn in the
-    units of Table 2.
+    A colour per label: means over seeds, from three on their t intervals, a dot per seed. FG-ARI and MSE in [0, 1] are
+    drawn in the units of Table 2.
     """
     lines, missing = lines_of(frame, list(PANELS))
     metrics = [metric for metric in PANELS if metric != OPTIONAL or (frame["metric"] == OPTIONAL).any()]
@@ -65,7 +65,7 @@ def layer_sweep(frame: pd.DataFrame, note: str) -> Figure:
     """
     (look,) = looks(["L"]).values()
     line = _of_metric(Line("", frame, {**look, "linestyle": "none"}), "fg_ari")
-    line = replace(line, name="mean" if with_intervals([line]) else "a seed")
+    line = replace(line, name="mean" if _with_dots([line]) else "a seed")
     layers = sorted(frame["at"].unique())
     counts = [seeds_text(frame[frame["at"] == L], ["fg_ari"]).replace(" of ", "/") for L in layers]
     with figure_style() as plt:
@@ -109,9 +109,11 @@ def _draw_sweep(axes: Axes, lines: list[Line]) -> str:
 
 def _dots_and_bars(lines: list[Line]) -> list[Line2D]:
     """What dots and bars are, for the legend, where there are any."""
-    if not with_intervals(lines):
-        return []
-    return [
-        Line2D([], [], color="0.4", marker=".", alpha=0.5, linestyle="none", label="a seed"),
-        Line2D([], [], color="0.4", marker="|", markersize=8, linestyle="none", label=INTERVAL),
-    ]
+    dot = Line2D([], [], color="0.4", marker=".", alpha=0.5, linestyle="none", label="a seed")
+    bar = Line2D([], [], color="0.4", marker="|", markersize=8, linestyle="none", label=INTERVAL)
+    return [dot] * _with_dots(lines) + [bar] * with_intervals(lines)
+
+
+def _with_dots(lines: list[Line]) -> bool:
+    """Whether any of the lines has seeds beside its mean."""
+    return any(line.rows["seed"].nunique() > 1 for line in lines)

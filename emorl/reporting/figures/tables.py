@@ -4,6 +4,7 @@
 """
 
 import textwrap
+from itertools import zip_longest
 
 import pandas as pd
 from matplotlib.figure import Figure
@@ -157,7 +158,8 @@ def lines(table: Table, row: Row) -> list[list[str]]:
     papers = [mean_and_std(next(iter(cell.paper), None), n) for cell, n in zip(row.cells, digits, strict=True)]
     seeds = f"{row.started}/{row.finished}/{len(row.failed)}" if row.started else f"({table.left_to})"
     if len(digits) > 1:
-        return [[row.label, *ours, seeds], ["  paper", *papers, ""]]
+        printed = any(cell.paper for cell in row.cells)
+        return [[row.label, *ours, seeds], *[["  paper", *papers, ""]] * printed]
     (cell,) = row.cells
     interval = _interval(cell, digits[0])
     untrained = [f"{row.untrained:z.1f}" if row.untrained is not None else "-"] if _has_untrained(table) else []
@@ -177,18 +179,21 @@ def groups(table: Table) -> dict[str, list[Row]]:
 def as_text(table: Table) -> str:
     """For a terminal of 80 columns: grouped by data set."""
     grouped = {title: [line for row in rows for line in lines(table, row)] for title, rows in groups(table).items()}
-    every = [headers(table), *(["  " + line[0], *line[1:]] for part in grouped.values() for line in part)]
+    titles = [list(line) for line in zip_longest(*(textwrap.wrap(t, 15) or [""] for t in headers(table)), fillvalue="")]
+    every = [*titles, *(["  " + line[0], *line[1:]] for part in grouped.values() for line in part)]
     widths = [max(len(line[column]) for line in every) for column in range(len(every[0]))]
+    gap = "  " if sum(widths) + 2 * (len(widths) - 1) <= 80 else " "
 
     def aligned(line: list[str]) -> str:
-        return "  ".join(text.ljust(width) for text, width in zip(line, widths, strict=True)).rstrip()
+        return gap.join(text.ljust(width) for text, width in zip(line, widths, strict=True)).rstrip()
 
     body = []
     for title, part in grouped.items():
         body += [title, *(aligned(["  " + line[0], *line[1:]]) for line in part)]
-    rule = "-" * max(map(len, [aligned(headers(table)), *body]))
+    head = [aligned(line) for line in titles]
+    rule = "-" * max(map(len, [*head, *body]))
     notes = [line for note in table.notes for line in textwrap.wrap(note, 78)]
-    top = [*textwrap.wrap(table.title, 78), table.caption, rule, aligned(headers(table)), rule]
+    top = [*textwrap.wrap(table.title, 78), *textwrap.wrap(table.caption, 78), rule, *head, rule]
     return "\n".join([*top, *body, rule, *notes])
 
 
@@ -226,10 +231,10 @@ def draw(table: Table) -> Figure:
 
 
 def _interval(cell: Cell, digits: int) -> str:
-    """The 95 % t interval; of two seeds both values, as their interval is thirteen times as wide as they lie apart."""
-    if cell.n == 2:
-        return " and ".join(f"{value:.{digits}f}" for value in cell.seeds.values())
-    return "-" if cell.low is None else f"[{cell.low:.{digits}f}, {cell.high:.{digits}f}]"
+    """The 95 % t interval, or what it would be of: both values of two seeds."""
+    if cell.low is not None:
+        return f"[{cell.low:.{digits}f}, {cell.high:.{digits}f}]"
+    return " and ".join(f"{value:.{digits}f}" for value in cell.seeds.values()) if cell.n == 2 else "-"
 
 
 def _has_untrained(table: Table) -> bool:

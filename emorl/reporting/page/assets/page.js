@@ -113,7 +113,7 @@ function strip(card) {
 
   if (Number.isFinite(card.mean)) {
     const interval = Number.isFinite(card.low);
-    label(`Mean ${text(card.mean)}, ` + (interval ? `95 % t interval [${text(card.low)}, ${text(card.high)}]` : "one seed: no interval"));
+    label(`Mean ${text(card.mean)}, ` + (interval ? `95 % t interval [${text(card.low)}, ${text(card.high)}]` : "below three seeds: no interval"));
     y += 15;
     if (interval) {
       const [left, right] = [x(card.low), x(card.high)];
