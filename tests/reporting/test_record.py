@@ -245,7 +245,8 @@ def test_readme_shows_the_record(project):
     text = (project / "README.md").read_text()
     assert text.startswith("Before.\n<!-- recorded: test -->\n**Table 1, TEST of the pipeline")
     assert (project / RECORDED / "test" / "table1.md").read_text() in text
-    assert "![Decompositions](reports/recorded/test/decompositions_tetrominoes.png)" in text
+    assert "[Decompositions, Tetrominoes](reports/recorded/test/decompositions_tetrominoes.png)." in text
+    assert "![Figure 5" not in text  # where it was not drawn
     assert text.endswith("<!-- end of recorded -->\nAfter.\n")
     assert "an old table" not in text
     assert with_results(text, project) == text

@@ -1,4 +1,4 @@
-"""What README shows of a record, between two marks: its Table 1, a picture, and where all the rest is."""
+"""What README shows of a record, between two marks: its Table 1, its Figure 5, and where all the rest is."""
 
 import re
 from pathlib import Path
@@ -20,12 +20,14 @@ def _results(scale: str, root: Path) -> str:
     folder = RECORDED / scale
     table = (root / folder / "table1.md").read_text(encoding="utf-8")
     record = Artifact.read(root / folder / "table1.json")
-    pictures = dict.fromkeys(f"{folder}/decompositions_{series.dataset}.png" for series in record.shows.series)
-    shown = [f"![Decompositions]({picture})\n" for picture in pictures if (root / picture).exists()]
-    recorded, trained = len(record.shows.series), len(make_plan(scale, {}).artifacts["table1"].series)
+    planned = make_plan(scale, {}).artifacts
+    pictures = {name: f"{folder}/{name}.png" for name in planned if (root / folder / f"{name}.png").exists()}
+    shown = [f"![Figure 5: decompositions by EfficientMORL]({pictures['fig5']})\n"] if "fig5" in pictures else []
+    links = ",\n".join(f"[{planned[name].title}]({picture})" for name, picture in pictures.items() if name != "table1")
+    recorded, trained = len(record.shows.series), len(planned["table1"].series)
     so_far = f"Recorded so far: {recorded} of the {trained} cells of Table 1 at this scale.\n"
     where = (
-        f"*{so_far if recorded < trained else ''}"
+        f"*Recorded as well:\n{links}.\n{so_far if recorded < trained else ''}"
         f"These results are in [{folder}/]({folder}/README.md), with steps, hours and hardware of each cell,\n"
         f"verdicts and weights: `emorl recheck {folder}` finds the numbers again in minutes, `emorl models` lists\n"
         "what `emorl segment` takes by name.*\n"
