@@ -1,5 +1,10 @@
-"""The script that asks a GPU everything, on a CPU: it calls what there is, and a failed check is told as one."""
+"""The scripts for a GPU that is there for minutes, on a CPU: what asks it everything, and what trains runs."""
 
+import gzip
+import os
+import subprocess
+import sys
+import tarfile
 from types import SimpleNamespace
 
 import pytest
@@ -87,3 +92,32 @@ def test_a_training_leaves_its_scores_and_checkpoint(gpu, capsys, monkeypatch, t
     assert "fg_ari=" in output
     assert "FAIL" not in output
     assert {path.name for path in tmp_path.iterdir()} == {"checkpoint.pt", "metrics.jsonl"}
+
+
+@pytest.mark.drill
+def test_runs_come_back(tmp_path):
+    """From a machine that is lent the last commit and the prepared data."""
+    repository, clone, out = tmp_path / "repository", tmp_path / "clone", tmp_path / "out"
+    data = tmp_path / "data"
+    data.mkdir()
+    git = ["git", "clone", "-q", "--depth", "1", f"file://{ROOT}"]
+    subprocess.run([*git, "--bare", str(repository)], check=True)
+    subprocess.run([*git, str(clone)], check=True)
+    for step in ("fetch", "prepare"):
+        command = [sys.executable, "-m", "emorl", step, "--scale", "test", "--dataset", "tetrominoes"]
+        subprocess.run(command, cwd=clone, check=True)
+    (prepared,) = (clone / "data" / "prepared").glob("*.h5")
+    (data / f"{prepared.name}.gz").write_bytes(gzip.compress(prepared.read_bytes(), 1))
+    settings = {"BUDGET": "20", "OUT": out, "REPOSITORY": repository, "DATA": data, "PYTHON": sys.executable}
+    environment = os.environ | {name: str(value) for name, value in settings.items()} | {"WORK": str(tmp_path / "work")}
+    subprocess.run(
+        ["bash", str(ROOT / "benchmarks" / "gpu" / "train_runs.sh")],
+        input="test tetrominoes emorl base 0\ntest tetrominoes slot_mlp base 1\n",
+        env=environment,
+        text=True,
+        check=True,
+    )
+    with tarfile.open(out / "tetrominoes.tgz") as archive:
+        names = archive.getnames()
+    assert len([name for name in names if name.endswith("manifest.json")]) == 2
+    assert "logs/tetrominoes/slot_mlp-base-1.log" in names
