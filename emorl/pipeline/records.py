@@ -143,7 +143,7 @@ class Cell(Record):
     std: float | None
     low: float | None
     high: float | None
-    """95 % t interval."""
+    """95 % t interval; None below three seeds."""
     paper: list[Printed]
     """Its number, then those of its own replications."""
 

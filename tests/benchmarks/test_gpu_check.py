@@ -1,6 +1,7 @@
 """The scripts for a GPU that is there for minutes, on a CPU: what asks it everything, and what trains runs."""
 
 import gzip
+import itertools
 import os
 import subprocess
 import sys
@@ -95,29 +96,32 @@ def test_a_training_leaves_its_scores_and_checkpoint(gpu, capsys, monkeypatch, t
 
 
 @pytest.mark.drill
-def test_runs_come_back(tmp_path):
-    """From a machine that is lent the last commit and the prepared data."""
-    repository, clone, out = tmp_path / "repository", tmp_path / "clone", tmp_path / "out"
-    data = tmp_path / "data"
-    data.mkdir()
+def test_runs_come_back_from_a_lent_machine(tmp_path):
+    """It is lent the last commit and prepared data. One run ends, one is stopped, one has no such data set."""
+    repository, clone, data = tmp_path / "repository", tmp_path / "clone", tmp_path / "data"
     git = ["git", "clone", "-q", "--depth", "1", f"file://{ROOT}"]
     subprocess.run([*git, "--bare", str(repository)], check=True)
     subprocess.run([*git, str(clone)], check=True)
-    for step in ("fetch", "prepare"):
-        command = [sys.executable, "-m", "emorl", step, "--scale", "test", "--dataset", "tetrominoes"]
+    data.mkdir()
+    for step, scale in itertools.product(("fetch", "prepare"), ("test", "small")):
+        command = [sys.executable, "-m", "emorl", step, "--scale", scale, "--dataset", "tetrominoes"]
         subprocess.run(command, cwd=clone, check=True)
-    (prepared,) = (clone / "data" / "prepared").glob("*.h5")
-    (data / f"{prepared.name}.gz").write_bytes(gzip.compress(prepared.read_bytes(), 1))
-    settings = {"BUDGET": "20", "OUT": out, "REPOSITORY": repository, "DATA": data, "PYTHON": sys.executable}
-    environment = os.environ | {name: str(value) for name, value in settings.items()} | {"WORK": str(tmp_path / "work")}
-    subprocess.run(
-        ["bash", str(ROOT / "benchmarks" / "gpu" / "train_runs.sh")],
-        input="test tetrominoes emorl base 0\ntest tetrominoes slot_mlp base 1\n",
-        env=environment,
-        text=True,
-        check=True,
-    )
-    with tarfile.open(out / "tetrominoes.tgz") as archive:
+    for prepared in (clone / "data" / "prepared").glob("*.h5"):
+        (data / f"{prepared.name}.gz").write_bytes(gzip.compress(prepared.read_bytes(), 1))
+
+    def trained(runs: list[str], budget: int) -> subprocess.CompletedProcess[str]:
+        settings = {"REPOSITORY": repository, "DATA": data, "BUDGET": budget, "OUT": "out", "PYTHON": sys.executable}
+        environment = os.environ | {name: str(value) for name, value in settings.items()}
+        script = ["bash", str(ROOT / "benchmarks" / "gpu" / "train_runs.sh")]
+        lines = "".join(f"{run}\n" for run in runs)
+        return subprocess.run(script, input=lines, env=environment, cwd=tmp_path, text=True, stdout=subprocess.PIPE)
+
+    done = trained(["test tetrominoes slot_mlp base 1", "small tetrominoes slot_mlp base 1"], budget=60)
+    assert done.returncode == 0, done.stdout
+    with tarfile.open(tmp_path / "out" / "tetrominoes.tgz") as archive:
         names = archive.getnames()
-    assert len([name for name in names if name.endswith("manifest.json")]) == 2
-    assert "logs/tetrominoes/slot_mlp-base-1.log" in names
+    assert [name.count("seed1/checkpoint.pt") for name in names].count(1) == 2
+    assert len([name for name in names if name.endswith("manifest.json")]) == 1  # the long one has none yet
+    assert "logs/tetrominoes/small-slot_mlp-base-1.log" in names
+    assert trained(["test tetromino emorl base 0"], budget=60).returncode == 1
+    assert (tmp_path / "out" / "tetromino.tgz").exists()

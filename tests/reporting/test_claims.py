@@ -192,6 +192,15 @@ def test_values(load, values, word):
     assert verdict.sentence.endswith(".")
 
 
+def test_an_interval_takes_three_seeds(load):
+    (claim,) = load(VALUE)
+    two, three = judge_one(claim, numbers([0.96, 0.97])), judge_one(claim, numbers([0.96, 0.97, 0.965]))
+    assert (two.low, two.high) == (None, None)
+    assert two.p is not None
+    assert two.sentence.startswith("The mean is 96.5 over 2 seeds")
+    assert three.sentence.startswith(f"The mean is 96.5 [{three.low:.4g}, {three.high:.4g}] over 3 seeds")
+
+
 def test_a_value_without_seeds_is_compared_by_the_prediction_interval(load):
     (claim,) = load(VALUE.replace(", std: 1.6, n: 5", ""))
     values = np.array([0.961, 0.963, 0.965, 0.958, 0.960])

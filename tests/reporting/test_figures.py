@@ -191,6 +191,13 @@ class TestLossCurves:
         whole, late = loss_curves(numbers(np.array([losses]), "loss"), NOTE).axes
         assert (whole.get_yscale(), late.get_yscale()) == (scale, "linear")
 
+    def test_two_seeds_are_shown_beside_their_mean(self, values):
+        figure = loss_curves(numbers(values[:2], "loss"), NOTE)
+        assert legend_texts(figure) == ["EfficientMORL (2 seeds)", "a seed"]
+        mean, *seeds = (line.get_ydata() for line in figure.axes[0].lines)
+        np.testing.assert_allclose(mean, values[:2].mean(0))
+        np.testing.assert_allclose(seeds, values[:2])
+
     def test_every_seed_lies_within_the_axes_and_wide_intervals_do_not_squeeze_them(self, values):
         few = np.full((3, 8), [[50.0], [51.0], [52.0]])
         figure = loss_curves(numbers(few, "loss"), NOTE)

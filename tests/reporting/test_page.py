@@ -359,6 +359,16 @@ def test_the_strip_shows_seeds_interval_and_paper_where_they_are(opened):
     )
 
 
+def test_two_seeds_have_no_interval(opened, report):
+    (table,) = report["tables"]
+    shown = cell(card=card() | {"low": None, "high": None})
+    rows = [{"title": "EfficientMORL", "cells": [shown] * 4}]
+    chrome = opened(tables=[table | {"groups": [{"title": "CLEVR6 (replica)", "rows": rows}]}])
+    find(chrome, "button.cell").click()
+    assert find_all(chrome, "path.ours") == []
+    assert "Mean 86.30, below three seeds: no interval." in find(chrome, "#card svg").get_attribute("aria-label")
+
+
 def test_the_ticks_mark_their_numbers(opened):
     chrome = opened()
     find(chrome, "button.cell").click()

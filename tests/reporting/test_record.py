@@ -248,6 +248,9 @@ def test_readme_shows_the_record(project):
     assert "[Decompositions, Tetrominoes](reports/recorded/test/decompositions_tetrominoes.png)." in text
     assert "![Figure 5" not in text  # where it was not drawn
     assert text.endswith("<!-- end of recorded -->\nAfter.\n")
+    (project / RECORDED / "test" / "fig5.png").touch()
+    assert "![Figure 5: decompositions by EfficientMORL](reports/recorded/test/fig5.png)" in with_results(text, project)
+    (project / RECORDED / "test" / "fig5.png").unlink()
     assert "an old table" not in text
     assert with_results(text, project) == text
     assert with_results(text.replace("EfficientMORL", "Another"), project) == text  # a difference would show

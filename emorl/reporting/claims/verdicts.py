@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pandas as pd
 
-from emorl.evaluation.parts.statistics import Comparison, holm, seeds_to_decide
+from emorl.evaluation.parts.statistics import INTERVAL_SEEDS, Comparison, holm, seeds_to_decide
 from emorl.reporting.claims.evidence import Evidence, evidence_on
 from emorl.reporting.claims.statements import ALPHA, Claim, Family, RatioClaim, UnjudgedClaim, ValueClaim
 from emorl.reporting.claims.wording import OPEN, Verdict, paper_text, sentence
@@ -56,8 +56,8 @@ def _verdict(
     )
     if evidence and evidence.comparisons:
         weakest = evidence.weakest
-        low, high = _shown_interval(evidence) if evidence.testable else (None, None)
         n = min(weakest.n, weakest.other.n) if weakest.other and weakest.other.ours else weakest.n
+        low, high = _shown_interval(evidence) if evidence.testable and n >= INTERVAL_SEEDS else (None, None)
         verdict = replace(verdict, estimate=weakest.estimate, low=low, high=high, n=n)
         if word in OPEN:
             verdict = replace(verdict, seeds_needed=seeds_needed)

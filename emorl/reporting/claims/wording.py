@@ -34,7 +34,7 @@ class Verdict:
     estimate: float | None = None
     """In the paper's unit: a mean, a difference, or a mean ratio; of a trend, its weakest difference."""
     low: float | None = None
-    """95 % interval of the estimate; None below two seeds and where every run repeats the number."""
+    """95 % interval of the estimate; None below `INTERVAL_SEEDS` seeds and where every run repeats the number."""
     high: float | None = None
     n: int = 0
     """Seeds that it rests on."""
@@ -59,7 +59,7 @@ def sentence(claim: Claim, verdict: Verdict, evidence: Evidence | None) -> str:
         return "There are no numbers of it at this scale."
     if not evidence.comparisons:
         return f"Too many runs failed to leave a number{_failures(evidence)}."
-    interval = f" [{verdict.low:.4g}, {verdict.high:.4g}]" if evidence.testable else ""
+    interval = "" if verdict.low is None else f" [{verdict.low:.4g}, {verdict.high:.4g}]"
     seeds = f"{verdict.n} seed{'s' if verdict.n > 1 else ''}"
     basis = METRICS[claim.pairs()[0][0].metric].repeats if evidence.exact else seeds
     start = f"The {claim.estimated} is {verdict.estimate:.4g}{interval} over {basis}"

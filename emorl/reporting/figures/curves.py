@@ -21,6 +21,7 @@ from emorl.reporting.figures.lines import (
     seeds_text,
     set_limits,
     set_scale,
+    several,
     with_intervals,
 )
 from emorl.reporting.figures.style import (
@@ -40,9 +41,10 @@ from emorl.reporting.figures.style import (
 def loss_curves(frame: pd.DataFrame, note: str) -> Figure:
     """Figure 3: metric "loss" (nats per image) against the training step `at`, a line per label.
 
-    Means over seeds, from three on with their t interval; a thin line where there is one seed. The loss falls by orders
-    of magnitude within the first steps, so b) shows the second half of training on a linear axis, and c) the same of
-    metric "elbo", where there is one: losses of different I weight different terms.
+    Means over seeds, of three and more with their t interval, of two with both seeds as thin lines; a thin line where
+    there is one seed. The loss falls by orders of magnitude within the first steps, so b) shows the second half of
+    training on a linear axis, and c) the same of metric "elbo", where there is one: losses of different I weight
+    different terms.
     """
     lines, missing = lines_of(frame, ["loss"])
     bounds, _ = lines_of(frame, ["elbo"])
@@ -119,9 +121,10 @@ def _draw_learning(axes: Axes, rows: pd.DataFrame, metric: str, look_of: dict[st
         return
     for n, (label, its_rows) in enumerate(rows.groupby("label", sort=False)):
         look = look_of[str(label)]
-        curves = its_rows.pivot_table("value", "at", "seed") * METRICS[metric].factor
-        axes.plot(curves.index, curves, color=look["color"], linewidth=0.4, alpha=0.6)
-        _draw_line(axes, curves.index.to_series(), curves.mean(axis=1), look, n, label=str(label), thin=False)
+        rows_shown = its_rows.assign(value=its_rows["value"] * METRICS[metric].factor)
+        _draw_each(axes, rows_shown, look)
+        mean = means_over_seeds(rows_shown)
+        _draw_line(axes, mean["at"], mean["mean"], look, n, label=str(label), thin=False)
     axes.xaxis.set_major_formatter(EngFormatter(sep=""))
 
 
@@ -145,7 +148,7 @@ def _draw_norms(axes: Axes, frame: pd.DataFrame) -> str:
         for metric, look in looks(metrics).items()
     ]
     clipped = _draw_means(axes, updates)
-    interval = ": mean, 95 % t interval" if with_intervals(updates) else ""
+    interval = ": mean, 95 % t interval" if with_intervals(updates) else ": mean" * several(updates)
     _finish(axes, rows, f"b) Updates{interval} ({seeds_text(frame, metrics)})")
     return clipped
 
@@ -175,8 +178,16 @@ def _draw_means(axes: Axes, lines: list[Line]) -> str:
     for n, (line, mean) in enumerate(zip(lines, means, strict=True)):
         _draw_line(axes, mean["at"], mean["mean"], line.look, n, label=line.name, thin=mean["n"].max() == 1)
         axes.fill_between(mean["at"], mean["low"], mean["high"], color=line.look["color"], alpha=0.2, linewidth=0)
+        if several([line]) and not with_intervals([line]):
+            _draw_each(axes, line.rows, line.look)
     axes.xaxis.set_major_formatter(EngFormatter(sep=""))
     return set_limits(axes, pd.concat([line.rows["value"] for line in lines]), pd.concat(means))
+
+
+def _draw_each(axes: Axes, rows: pd.DataFrame, look: Look) -> None:
+    """A faint line for each seed."""
+    curves = rows.pivot_table("value", "at", "seed")
+    axes.plot(curves.index, curves, color=look["color"], linewidth=0.4, alpha=0.6)
 
 
 def _draw_line(
@@ -194,5 +205,7 @@ def _after(step: float, line: Line) -> Line:
 
 def _keys(lines: list[Line]) -> list[Artist]:
     """Of the legend."""
-    interval = [Patch(color="0.8", label=INTERVAL)] if with_intervals(lines) else []
-    return [*(line.key for line in lines), *interval]
+    if with_intervals(lines):
+        return [*(line.key for line in lines), Patch(color="0.8", label=INTERVAL)]
+    seed = Line2D([], [], color="0.4", linewidth=0.4, label="a seed")
+    return [*(line.key for line in lines), *[seed] * several(lines)]

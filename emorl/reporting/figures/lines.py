@@ -62,6 +62,11 @@ def seeds_text(rows: pd.DataFrame, metrics: list[str]) -> str:
     return f"{measured} seed{'s' * (measured != 1)}"
 
 
+def several(lines: list[Line]) -> bool:
+    """Whether any of the lines is a mean, of more than one seed."""
+    return any(line.rows["seed"].nunique() > 1 for line in lines)
+
+
 def with_intervals(lines: list[Line]) -> bool:
     """Whether any of the lines has as many seeds as an interval takes."""
     return any(line.rows["seed"].nunique() >= INTERVAL_SEEDS for line in lines)
@@ -79,7 +84,7 @@ def means_over_seeds(rows: pd.DataFrame) -> pd.DataFrame:
 def set_limits(axes: Axes, values: pd.Series, means: pd.DataFrame) -> str:
     """Fit the y axis to every seed's value and to the intervals; returns a sentence where an interval leaves it.
 
-    At three seeds the t interval is several times wider than the values lie apart, so it gets at most half the
+    At three seeds the t interval is up to three times as wide as the values lie apart, so it gets at most half the
     values' range above and below them.
     """
     scale = axes.yaxis.get_transform()

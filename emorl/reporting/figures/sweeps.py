@@ -17,6 +17,7 @@ from emorl.reporting.figures.lines import (
     means_over_seeds,
     seeds_text,
     set_limits,
+    several,
     with_intervals,
 )
 from emorl.reporting.figures.style import (
@@ -61,11 +62,11 @@ def refinement_sweep(frame: pd.DataFrame, note: str) -> Figure:
 def layer_sweep(frame: pd.DataFrame, note: str) -> Figure:
     """Figure 8: metric fg_ari against the number of layers L in `at` of every row, a failed seed's too.
 
-    A dot per seed, mean and t interval; the seeds of each L are counted below it.
+    A dot per seed, their mean, from three on its t interval; the seeds of each L are counted below it.
     """
     (look,) = looks(["L"]).values()
     line = _of_metric(Line("", frame, {**look, "linestyle": "none"}), "fg_ari")
-    line = replace(line, name="mean" if _with_dots([line]) else "a seed")
+    line = replace(line, name="mean" if several([line]) else "a seed")
     layers = sorted(frame["at"].unique())
     counts = [seeds_text(frame[frame["at"] == L], ["fg_ari"]).replace(" of ", "/") for L in layers]
     with figure_style() as plt:
@@ -111,9 +112,4 @@ def _dots_and_bars(lines: list[Line]) -> list[Line2D]:
     """What dots and bars are, for the legend, where there are any."""
     dot = Line2D([], [], color="0.4", marker=".", alpha=0.5, linestyle="none", label="a seed")
     bar = Line2D([], [], color="0.4", marker="|", markersize=8, linestyle="none", label=INTERVAL)
-    return [dot] * _with_dots(lines) + [bar] * with_intervals(lines)
-
-
-def _with_dots(lines: list[Line]) -> bool:
-    """Whether any of the lines has seeds beside its mean."""
-    return any(line.rows["seed"].nunique() > 1 for line in lines)
+    return [dot] * several(lines) + [bar] * with_intervals(lines)

@@ -95,7 +95,7 @@ def _notes(rows: list[Row]) -> list[str]:
     if any(row.untrained is not None and len(row.cells) == 1 for row in rows):  # else there is no column of it
         notes[0] += " Untrained: the same networks before the first step."
     if any(len(row.cells) == 1 and row.cells[0].n == 2 for row in rows):
-        notes[0] += " Of two seeds both values stand in the interval's place."
+        notes[0] += " No interval below three seeds: of two, both values."
     for title, row in {row.dataset_title: row for row in rows if row.images_scored is not None}.items():
         scored = f"{row.images_scored} {row.split} images, background pixels left out"
         notes.append(f"{title}: trained on {row.train_images} images, scored on {scored}.")
@@ -180,17 +180,17 @@ def as_text(table: Table) -> str:
     """For a terminal of 80 columns: grouped by data set."""
     grouped = {title: [line for row in rows for line in lines(table, row)] for title, rows in groups(table).items()}
     titles = [list(line) for line in zip_longest(*(textwrap.wrap(t, 15) or [""] for t in headers(table)), fillvalue="")]
-    every = [*titles, *(["  " + line[0], *line[1:]] for part in grouped.values() for line in part)]
+    every = [*titles, *(line for part in grouped.values() for line in part)]
     widths = [max(len(line[column]) for line in every) for column in range(len(every[0]))]
-    gap = "  " if sum(widths) + 2 * (len(widths) - 1) <= 80 else " "
+    gap = "  " if sum(widths) + 2 * len(widths) <= 80 else " "
 
-    def aligned(line: list[str]) -> str:
-        return gap.join(text.ljust(width) for text, width in zip(line, widths, strict=True)).rstrip()
+    def aligned(line: list[str]) -> str:  # below the name of a data set
+        return gap + gap.join(text.ljust(width) for text, width in zip(line, widths, strict=True)).rstrip()
 
     body = []
     for title, part in grouped.items():
-        body += [title, *(aligned(["  " + line[0], *line[1:]]) for line in part)]
-    head = [aligned(line) for line in titles]
+        body += [title, *map(aligned, part)]
+    head = [aligned(line).rstrip() for line in titles]
     rule = "-" * max(map(len, [*head, *body]))
     notes = [line for note in table.notes for line in textwrap.wrap(note, 78)]
     top = [*textwrap.wrap(table.title, 78), *textwrap.wrap(table.caption, 78), rule, *head, rule]

@@ -60,7 +60,7 @@ class Card(TypedDict):
     mean: float | None
     low: float | None
     high: float | None
-    """95 % t interval."""
+    """95 % t interval; None below three seeds."""
     paper: PaperValue | None
     verdict: str | None
     sentence: str | None

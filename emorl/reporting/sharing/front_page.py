@@ -23,11 +23,13 @@ def _results(scale: str, root: Path) -> str:
     planned = make_plan(scale, {}).artifacts
     pictures = {name: f"{folder}/{name}.png" for name in planned if (root / folder / f"{name}.png").exists()}
     shown = [f"![Figure 5: decompositions by EfficientMORL]({pictures['fig5']})\n"] if "fig5" in pictures else []
-    links = ",\n".join(f"[{planned[name].title}]({picture})" for name, picture in pictures.items() if name != "table1")
+    others = [name for name in pictures if name not in ("table1", "fig5")]
+    links = ",\n".join(f"[{planned[name].title}]({pictures[name]})" for name in others)
+    as_well = f"Recorded as well:\n{links}.\n" if others else ""
     recorded, trained = len(record.shows.series), len(planned["table1"].series)
     so_far = f"Recorded so far: {recorded} of the {trained} cells of Table 1 at this scale.\n"
     where = (
-        f"*Recorded as well:\n{links}.\n{so_far if recorded < trained else ''}"
+        f"*{as_well}{so_far if recorded < trained else ''}"
         f"These results are in [{folder}/]({folder}/README.md), with steps, hours and hardware of each cell,\n"
         f"verdicts and weights: `emorl recheck {folder}` finds the numbers again in minutes, `emorl models` lists\n"
         "what `emorl segment` takes by name.*\n"
