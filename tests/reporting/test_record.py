@@ -263,6 +263,13 @@ def test_readme_of_this_checkout_shows_its_record():
     assert with_results(text, ROOT) == text
 
 
+@pytest.mark.parametrize("scale", recorded_scales(ROOT))
+def test_records_of_this_checkout_say_what_the_code_of_today_says(scale, monkeypatch):
+    """All but what the weights score, which takes minutes."""
+    monkeypatch.setattr("emorl.reporting.sharing.recheck._check_weights", lambda bundle: [])
+    assert mismatches(ROOT / RECORDED / scale) == []
+
+
 def renamings(folder, scale):
     artifacts = [Artifact.read(path) for path in folder.glob("*.json") if path.name != "page.json" and "metrics" not in
                  path.name]  # fmt: skip
