@@ -170,6 +170,8 @@ def test_the_papers_replication_stands_below_its_number(artifact, tmp_path):
     column = tables.headers(table).index("Paper")
     assert (ours[column], replicated[0], replicated[column]) == ("98.2 ± 1.8", "  (**)", "93.3 ± 11.1")
     assert len(ours) == len(replicated) == len(tables.headers(table))
+    assert "(**): as the paper's authors replicated it." in table.notes[0]
+    assert "(**)" not in built(artifact, tmp_path).notes[0]
 
 
 def test_the_papers_table_has_both_numbers_of_slot_attention():

@@ -96,6 +96,8 @@ def _notes(rows: list[Row]) -> list[str]:
         notes[0] += " Untrained: the same networks before the first step."
     if any(len(row.cells) == 1 and row.cells[0].n == 2 for row in rows):
         notes[0] += " No interval below three seeds: of two, both values."
+    if any(len(row.cells) == 1 and row.cells[0].paper[1:] for row in rows):
+        notes[0] += " (**): as the paper's authors replicated it."
     for title, row in {row.dataset_title: row for row in rows if row.images_scored is not None}.items():
         scored = f"{row.images_scored} {row.split} images, background pixels left out"
         notes.append(f"{title}: trained on {row.train_images} images, scored on {scored}.")
