@@ -97,10 +97,11 @@ class _Planning:
     def artifact(self, name: str, artifact: config.ArtifactSettings) -> PlannedArtifact:
         cells = [(series, *cell) for series in artifact.series for cell in self.scale.cells(name, series)]
         there = self._trained_there(name, artifact) if self.everything and artifact.draw == "table" else set()
-        moved = [f"{title_of(to)} in place of {title_of(of)}" for of, to in self.scale.moves.get(name, {}).items()]
+        moved = self.scale.moves.get(name, {})
+        instead = [f"{title_of(to)} in place of {title_of(of)}" for of, to in moved.items()]
         return PlannedArtifact(
             title=artifact.title,
-            caption="; at this scale on ".join([artifact.caption, *moved]),
+            caption="; at this scale on ".join([artifact.caption, *instead]),
             draw=artifact.draw,
             metrics=list(artifact.metrics),
             images=artifact.images,
@@ -118,6 +119,7 @@ class _Planning:
                 if not trained and (dataset, model, variant) in there
             ],
             left_to=self.scale.left_to,
+            moved=moved,
             benchmark=self._benchmark() if artifact.draw.startswith("timings") else None,
         )
 

@@ -69,6 +69,8 @@ class PlannedArtifact(Record):
     """Without runs: of a table, what this scale leaves to another."""
     left_to: str | None = None
     """The scale that they are left to."""
+    moved: dict[str, str] = Field({})
+    """Data sets, by name, that others stand in for at this scale."""
     benchmark: Benchmark | None
     """What a figure of times shows."""
 

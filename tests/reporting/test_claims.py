@@ -192,6 +192,36 @@ def test_values(load, values, word):
     assert verdict.sentence.endswith(".")
 
 
+MOVED = """
+order: {where: Figure 3, text: t, kind: order, artifact: table1, paper: {mean: 2.0, std: 1.0, n: 5},
+  greater: {model: emorl, dataset: clevr6, metric: elbo},
+  smaller: {model: slot_attention, dataset: clevr6, metric: elbo}}
+trend: {where: Figure 8, text: t, kind: trend, artifact: table1, over: [0, 1], shape: rising,
+  measure: {model: emorl, dataset: clevr6, metric: fg_ari}}
+value: {where: Table 2, text: t, kind: value, artifact: table1, paper: {mean: 2.0, std: 1.0, n: 5},
+  margin: {value: 1.0, reason: r}, measure: {model: emorl, dataset: clevr6, metric: elbo}}
+"""
+
+
+def test_orders_and_trends_are_judged_on_the_data_set_that_stands_in_for_the_papers(load):
+    frames = [
+        numbers([5.0, 5.1, 4.9], metric="elbo"),
+        numbers([1.0, 1.1, 0.9], metric="elbo", model="slot_attention"),
+        numbers([0.1, 0.11, 0.12], at=0.0),
+        numbers([0.4, 0.41, 0.42], at=1.0),
+    ]
+    frame = pd.concat(frames).assign(dataset="tetrominoes")
+    judged = judge(load(MOVED), {"table1": frame}, "test", moved={"table1": {"clevr6": "tetrominoes"}})
+    assert [verdict.verdict for verdict in judged] == ["reproduced", "reproduced", "not run"]
+    assert [verdict.where for verdict in judged] == [
+        "Figure 3; on Tetrominoes in place of CLEVR6",
+        "Figure 8; on Tetrominoes in place of CLEVR6",
+        "Table 2",
+    ]
+    assert judged[0].paper is None
+    assert {verdict.verdict for verdict in judge(load(MOVED), {"table1": frame}, "test")} == {"not run"}
+
+
 def test_an_interval_takes_three_seeds(load):
     (claim,) = load(VALUE)
     two, three = judge_one(claim, numbers([0.96, 0.97])), judge_one(claim, numbers([0.96, 0.97, 0.965]))

@@ -1,12 +1,13 @@
 """The file of claims, `params/claims.yaml`: what a claim is, and the mistakes that can be made in one."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
+from emorl.data import title_of
 from emorl.evaluation.metrics import MetricName
 from emorl.evaluation.parts.statistics import Other
 from emorl.pipeline.config import CLAIMS, DataSetName, ModelName, load_yaml, validate
@@ -202,6 +203,26 @@ class UnjudgedClaim(Settings):
     kind: Literal["value", "order", "ratio", "trend"]
     cannot: str
     """Why not."""
+
+
+def on_other_data(claim: "Claim", moved: Mapping[str, str]) -> "Claim":
+    """The claim on the data sets that stand in for the paper's at a scale, which it then says. One of a printed number
+    is left as it is: the number is of the paper's data set."""
+    if not isinstance(claim, OrderClaim | TrendClaim):
+        return claim
+    named = {name: getattr(claim, name, None) for name in ("greater", "smaller", "measure")}
+    there = {name: selector for name, selector in named.items() if selector and selector.dataset in moved}
+    if not there:
+        return claim
+    updates: dict[str, Any] = {
+        name: selector.model_copy(update={"dataset": moved[selector.dataset]}) for name, selector in there.items()
+    }
+    instead = dict.fromkeys(selector.dataset for selector in there.values())
+    said = [f"; on {title_of(moved[of])} in place of {title_of(of)}" for of in instead]
+    updates["where"] = "".join([claim.where, *said])
+    if isinstance(claim, OrderClaim):
+        updates["paper"] = None  # the difference of its printed numbers
+    return claim.model_copy(update=updates)
 
 
 JudgedClaim = ValueClaim | RatioClaim | OrderClaim | TrendClaim

@@ -1,25 +1,32 @@
 """The rule by which every claim is judged."""
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from types import MappingProxyType
 
 import pandas as pd
 
 from emorl.evaluation.parts.statistics import INTERVAL_SEEDS, Comparison, holm, seeds_to_decide
 from emorl.reporting.claims.evidence import Evidence, evidence_on
-from emorl.reporting.claims.statements import ALPHA, Claim, Family, RatioClaim, UnjudgedClaim, ValueClaim
+from emorl.reporting.claims.statements import ALPHA, Claim, Family, RatioClaim, UnjudgedClaim, ValueClaim, on_other_data
 from emorl.reporting.claims.wording import OPEN, Verdict, paper_text, sentence
 
 
 def judge(
-    claims: Sequence[Claim], frames: dict[str, pd.DataFrame], purpose: str, bound: float | None = None
+    claims: Sequence[Claim],
+    frames: dict[str, pd.DataFrame],
+    purpose: str,
+    bound: float | None = None,
+    moved: Mapping[str, Mapping[str, str]] = MappingProxyType({}),
 ) -> list[Verdict]:
     """A verdict for each claim, in their order.
 
     `frames`: the metrics (one row per number) of the artifacts that were made, by name. `purpose` of the runs is
-    carried along, `bound` as in `evidence_on`. Raises UserError where a claim selects several numbers of one seed.
+    carried along, `bound` as in `evidence_on`. `moved`: by artifact, as in `on_other_data`. Raises UserError where a
+    claim selects several numbers of one seed.
     """
+    claims = [on_other_data(claim, moved.get(getattr(claim, "artifact", ""), {})) for claim in claims]
     found = {claim.id: evidence_on(claim, frames, bound) for claim in claims}
     families: dict[Family, list[Evidence]] = defaultdict(list)
     for evidence in found.values():

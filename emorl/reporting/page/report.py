@@ -80,7 +80,9 @@ def write_claims(scale: str, root: Path, found: Made) -> list[claims.Verdict]:
     """Judge all claims by the artifacts that were found; write claims.csv and claims.txt into `reports/SCALE/`."""
     folder = root / "reports" / scale
     frames = {name: pd.read_csv(folder / f"{name}.csv") for name in found.artifacts}
-    verdicts = claims.judge(claims.load_claims(), frames, config.load_scale(scale).purpose, claims.load_bound())
+    moved = {name: artifact.shows.moved for name, artifact in found.artifacts.items()}
+    purpose, bound = config.load_scale(scale).purpose, claims.load_bound()
+    verdicts = claims.judge(claims.load_claims(), frames, purpose, bound, moved)
     with atomic_path(folder / "claims.csv") as temporary:
         claims.as_frame(verdicts).to_csv(temporary, index=False)
     write_text(folder / "claims.txt", claims.as_text(verdicts) + "\n")

@@ -258,7 +258,8 @@ def _check_verdicts(bundle: Bundle) -> Check:
         nonlocal count
         frames = {name: bundle.numbers(name) for name in bundle.artifacts}
         purpose = next(iter(bundle.artifacts.values())).shows.purpose
-        verdicts = claims.judge(bundle.claims(), frames, purpose, bundle.bound())
+        moved = {name: artifact.shows.moved for name, artifact in bundle.artifacts.items()}
+        verdicts = claims.judge(bundle.claims(), frames, purpose, bundle.bound(), moved)
         count = len(verdicts)
         text = (bundle.folder / bundle.in_report("claims.txt")).read_text(encoding="utf-8")
         if text != claims.as_text(verdicts) + "\n":
