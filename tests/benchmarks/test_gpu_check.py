@@ -120,7 +120,7 @@ def test_runs_come_back_from_a_lent_machine(tmp_path):
     assert done.returncode == 0, done.stdout
     with tarfile.open(tmp_path / "out" / "tetrominoes.tgz") as archive:
         names = archive.getnames()
-    assert [name.count("seed1/checkpoint.pt") for name in names].count(1) == 2
+    assert len([name for name in names if name.endswith("/checkpoint.pt")]) == 2
     assert len([name for name in names if name.endswith("manifest.json")]) == 1  # the long one has none yet
     assert "logs/tetrominoes/small-slot_mlp-base-1.log" in names
     assert trained(["test tetromino emorl base 0"], budget=60).returncode == 1

@@ -187,12 +187,12 @@ def as_text(table: Table) -> str:
     gap = "  " if sum(widths) + 2 * len(widths) <= 80 else " "
 
     def aligned(line: list[str]) -> str:  # below the name of a data set
-        return gap + gap.join(text.ljust(width) for text, width in zip(line, widths, strict=True)).rstrip()
+        return "".join(gap + text.ljust(width) for text, width in zip(line, widths, strict=True)).rstrip()
 
     body = []
     for title, part in grouped.items():
         body += [title, *map(aligned, part)]
-    head = [aligned(line).rstrip() for line in titles]
+    head = [aligned(line) for line in titles]
     rule = "-" * max(map(len, [*head, *body]))
     notes = [line for note in table.notes for line in textwrap.wrap(note, 78)]
     top = [*textwrap.wrap(table.title, 78), *textwrap.wrap(table.caption, 78), rule, *head, rule]
