@@ -198,6 +198,10 @@ class TestLossCurves:
         np.testing.assert_allclose(mean, values[:2].mean(0))
         np.testing.assert_allclose(seeds, values[:2])
 
+    def test_thin_lines_beside_bands_are_in_the_legend(self, values):
+        frame = pd.concat([numbers(values[:2], "loss", "I = 1"), numbers(values[:3], "loss", "I = 0")])
+        assert legend_texts(loss_curves(frame, NOTE))[2:] == ["a seed", "95 % t interval of the mean"]
+
     def test_every_seed_lies_within_the_axes_and_wide_intervals_do_not_squeeze_them(self, values):
         few = np.full((3, 8), [[50.0], [51.0], [52.0]])
         figure = loss_curves(numbers(few, "loss"), NOTE)

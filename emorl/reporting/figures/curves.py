@@ -205,7 +205,9 @@ def _after(step: float, line: Line) -> Line:
 
 def _keys(lines: list[Line]) -> list[Artist]:
     """Of the legend."""
+    keys: list[Artist] = [line.key for line in lines]
+    if any(several([line]) and not with_intervals([line]) for line in lines):
+        keys.append(Line2D([], [], color="0.4", linewidth=0.4, label="a seed"))
     if with_intervals(lines):
-        return [*(line.key for line in lines), Patch(color="0.8", label=INTERVAL)]
-    seed = Line2D([], [], color="0.4", linewidth=0.4, label="a seed")
-    return [*(line.key for line in lines), *[seed] * several(lines)]
+        keys.append(Patch(color="0.8", label=INTERVAL))
+    return keys
