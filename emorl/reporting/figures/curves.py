@@ -178,7 +178,7 @@ def _draw_means(axes: Axes, lines: list[Line]) -> str:
     for n, (line, mean) in enumerate(zip(lines, means, strict=True)):
         _draw_line(axes, mean["at"], mean["mean"], line.look, n, label=line.name, thin=mean["n"].max() == 1)
         axes.fill_between(mean["at"], mean["low"], mean["high"], color=line.look["color"], alpha=0.2, linewidth=0)
-        if several([line]) and not with_intervals([line]):
+        if line.too_few_for_an_interval:
             _draw_each(axes, line.rows, line.look)
     axes.xaxis.set_major_formatter(EngFormatter(sep=""))
     return set_limits(axes, pd.concat([line.rows["value"] for line in lines]), pd.concat(means))
@@ -206,7 +206,7 @@ def _after(step: float, line: Line) -> Line:
 def _keys(lines: list[Line]) -> list[Artist]:
     """Of the legend."""
     keys: list[Artist] = [line.key for line in lines]
-    if any(several([line]) and not with_intervals([line]) for line in lines):
+    if any(line.too_few_for_an_interval for line in lines):
         keys.append(Line2D([], [], color="0.4", linewidth=0.4, label="a seed"))
     if with_intervals(lines):
         keys.append(Patch(color="0.8", label=INTERVAL))

@@ -28,6 +28,15 @@ class Line:
         """Of the legend."""
         return Line2D([], [], **self.look, label=self.name)
 
+    @property
+    def seeds(self) -> int:
+        return self.rows["seed"].nunique()
+
+    @property
+    def too_few_for_an_interval(self) -> bool:
+        """Whether it is a mean of several seeds without an interval, beside which each seed is drawn."""
+        return 1 < self.seeds < INTERVAL_SEEDS
+
 
 def lines_of(frame: pd.DataFrame, metrics: list[str]) -> tuple[list[Line], str]:
     """The labels of `frame` that have any of `metrics`, in the frame's order, and a sentence on those that have none.
@@ -64,12 +73,12 @@ def seeds_text(rows: pd.DataFrame, metrics: list[str]) -> str:
 
 def several(lines: list[Line]) -> bool:
     """Whether any of the lines is a mean, of more than one seed."""
-    return any(line.rows["seed"].nunique() > 1 for line in lines)
+    return any(line.seeds > 1 for line in lines)
 
 
 def with_intervals(lines: list[Line]) -> bool:
     """Whether any of the lines has as many seeds as an interval takes."""
-    return any(line.rows["seed"].nunique() >= INTERVAL_SEEDS for line in lines)
+    return any(line.seeds >= INTERVAL_SEEDS for line in lines)
 
 
 def means_over_seeds(rows: pd.DataFrame) -> pd.DataFrame:

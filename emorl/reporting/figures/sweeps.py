@@ -66,7 +66,7 @@ def layer_sweep(frame: pd.DataFrame, note: str) -> Figure:
     """
     (look,) = looks(["L"]).values()
     line = _of_metric(Line("", frame, {**look, "linestyle": "none"}), "fg_ari")
-    line = replace(line, name="mean" if several([line]) else "a seed")
+    line = replace(line, name="mean" if line.seeds > 1 else "a seed")
     layers = sorted(frame["at"].unique())
     counts = [seeds_text(frame[frame["at"] == L], ["fg_ari"]).replace(" of ", "/") for L in layers]
     with figure_style() as plt:
