@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from statistics import fmean
 
@@ -40,7 +41,9 @@ def mismatches(model: RecordedModel, folder: Path) -> Iterator[str]:
             yield f"{model.file}: {metric} is {found:.4f}, but {model.evaluation} has {expected:.4f}"
 
 
+@cache
 def _held_out(data: PreparedData, split: str) -> Split:
+    """Kept, as all weights of a data set are scored on the same images."""
     if data.settings.source == "replica":
         return draw_split(data_set(data.name), data.settings, split)
     return load_split(ROOT / data.path, split)
