@@ -1,8 +1,13 @@
 """EfficientMORL (ICML 2021) as a reproducibility pipeline: see README.md and docs/."""
 
+import os
 from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
+
+# Before PyTorch loads OpenMP: threads that wait for each other sleep. By default they spin, and where another program
+# has a core, one spins away the time that the other needs (docs/clusters.md has what that costs).
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 if TYPE_CHECKING:
     from os import PathLike

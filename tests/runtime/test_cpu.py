@@ -1,5 +1,6 @@
 """What a training process makes of memory that it frees."""
 
+import os
 import platform
 import subprocess
 import sys
@@ -32,3 +33,13 @@ def test_freed_memory_is_used_again_until_it_is_released():
     assert kept[2] == 1
     assert kept[0] < returned[0] / 4
     assert kept[1] > 100e6 > returned[1]
+
+
+@pytest.mark.parametrize(("chosen", "expected"), [({}, "PASSIVE"), ({"OMP_WAIT_POLICY": "ACTIVE"}, "ACTIVE")])
+def test_openmp_is_told_to_wait_asleep_before_it_is_loaded(chosen, expected):
+    others = {name: value for name, value in os.environ.items() if name != "OMP_WAIT_POLICY"}
+    program = "import sys, os, emorl; print('torch' in sys.modules, os.environ['OMP_WAIT_POLICY'])"
+    said = subprocess.run(
+        [sys.executable, "-c", program], env=others | chosen, capture_output=True, text=True, check=True
+    )
+    assert said.stdout.split() == ["False", expected]
