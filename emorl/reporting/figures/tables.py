@@ -147,7 +147,8 @@ def headers(table: Table) -> list[str]:
     if len(titles) > 1:
         return ["", *titles, "Seeds"]
     untrained = ["Untrained"] if _has_untrained(table) else []
-    return ["", *titles, "95 % t interval", *untrained, "Paper", "Seeds"]
+    intervals = any(cell.low is not None for row in table.rows for cell in row.cells)
+    return ["", *titles, "95 % t interval" if intervals else "Both seeds", *untrained, "Paper", "Seeds"]
 
 
 def lines(table: Table, row: Row) -> list[list[str]]:
