@@ -10,7 +10,8 @@ import typer
 from emorl.commands import completion
 from emorl.commands.options import AsJson, Datasets, Models, Scale, Seeds, finite, print_json, selection
 from emorl.runtime.errors import UserError
-from emorl.runtime.files import ROOT, read_json
+from emorl.runtime.files import ROOT
+from emorl.runtime.records import read_as
 
 SHARES = (0.5, 0.7, 0.8)
 """Of the claims, which `plan` names the seeds for."""
@@ -56,8 +57,9 @@ def plan(
     if at_once is not None:
         print(as_sentence(found, at_once), flush=True)
         return
-    chances = powers(load_claims(), {name: planned.artifacts[name] for name in planned.targets[target]})
-    fewest, most = seeds_for_shares(load_claims(), planned.targets[target], SHARES) if chances else ({}, 0.0)
+    artifacts = {name: planned.artifacts[name] for name in planned.targets[target]}
+    chances = powers(load_claims(), artifacts)
+    fewest, most = seeds_for_shares(load_claims(), artifacts, SHARES) if chances else ({}, 0.0)
     hours = {share: None if count is None else hours_with(found.costs, count) for share, count in fewest.items()}
     if as_json:
         shares = [{"share": share, "seeds": count, "hours": hours[share]} for share, count in fewest.items()]
@@ -141,14 +143,17 @@ def claims(
 
 def report(
     scale: Scale = "demo",
-    links: Annotated[Path | None, typer.Option(help="Addresses of runs in MLflow's pages, by folder, as JSON.")] = None,
+    links: Annotated[
+        Path | None,
+        typer.Option(exists=True, dir_okay=False, help="Addresses of runs in MLflow's pages, by folder, as JSON."),
+    ] = None,
 ) -> None:
     """Gather all artifacts on one page, index.html."""
     from emorl.reporting.current import DEVIATIONS
     from emorl.reporting.page.deviations import read_deviations
     from emorl.reporting.page.report import write_report
 
-    page = write_report(scale, ROOT, read_deviations(DEVIATIONS), read_json(links) if links else {})
+    page = write_report(scale, ROOT, read_deviations(DEVIATIONS), read_as(dict[str, str], links) if links else {})
     print(f"Report: {page.relative_to(ROOT)}")
 
 

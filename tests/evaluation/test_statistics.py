@@ -102,6 +102,12 @@ def test_seeds_without_spread_are_decided():
     assert of_sample(np.ones(3), 2, 3).p_inside == 1
 
 
+def test_seeds_without_spread_that_lie_on_the_bound_say_nothing():
+    on_it = of_sample(np.zeros(3), 0, math.inf)
+    assert (on_it.p_inside, on_it.p_outside) == (0.5, 0.5)
+    assert of_sample(np.ones(3), 1, 1).p_outside == 1
+
+
 def test_holm_by_hand():
     assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
     assert holm([0.9, 0.8]) == [1, 1]
@@ -122,8 +128,8 @@ def test_the_failure_interval_is_clopper_and_pearsons():
     assert failure_interval(0, 5) == pytest.approx((0, 1 - 0.025**0.2))
 
 
-def chance(comparison, printed):
-    return simulate([comparison], 0.05, printed).decided.mean()
+def chance(comparison, printed, alpha=0.05):
+    return simulate([comparison], alpha, printed).decided.mean()
 
 
 @pytest.mark.parametrize(("n", "margin"), [(5, 1.5), (5, 2.0), (10, 2.0), (3, 2.0)])
@@ -214,6 +220,13 @@ def test_seeds_to_decide_is_the_least_number_that_probably_does():
     powers = [chance(comparison.with_seeds(m), printed=False) for m in (n - 1, n)]
     assert powers[0] < 0.8 <= powers[1]
     assert seeds_to_decide([Comparison(0.001, 1.0, 3, 0.0, math.inf)], 0.05) == [None]
+
+
+def test_seeds_to_decide_count_the_family_that_nothing_is_known_of():
+    comparison, never_decided = Comparison(1.0, 1.0, 2, 0.0, math.inf), 9
+    (n,) = seeds_to_decide([comparison], 0.05, never=never_decided)
+    assert n > seeds_to_decide([comparison], 0.05)[0]
+    assert chance(comparison.with_seeds(n), printed=False, alpha=0.05 / (1 + never_decided)) >= 0.8
 
 
 def test_more_of_our_seeds_leave_the_papers_as_they_are():

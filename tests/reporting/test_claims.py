@@ -9,6 +9,7 @@ from scipy import stats
 
 from emorl.evaluation.parts.statistics import CONSISTENT_MEAN, CONSISTENT_SPREAD, holm
 from emorl.pipeline import config
+from emorl.pipeline.plan import make_plan
 from emorl.pipeline.records import PlannedArtifact, Series, ShownRun
 from emorl.reporting import claims
 from emorl.reporting.claims import (
@@ -254,6 +255,13 @@ def test_one_seed_decides_nothing(load):
     assert judge_one(ratio, *points).verdict == "undecided"
 
 
+def test_seeds_that_agree_to_the_digit_decide_nothing(load):
+    (order,) = load(ORDER.replace("MODEL", "emorl"))
+    verdict = judge_one(order, numbers([0.9, 0.9]), numbers([0.4, 0.4], variant="no_geco"))
+    assert (verdict.verdict, verdict.p) == ("undecided", None)
+    assert "seeds that agree to the digit have no spread" in verdict.sentence
+
+
 def test_orders_are_paired_by_seed_within_one_system(load):
     base = np.array([0.90, 0.60, 0.80, 0.70, 0.95])
     worse = base - [0.010, 0.012, 0.011, 0.009, 0.010]  # the seeds spread far more than the pairs
@@ -289,7 +297,11 @@ def test_ratios_are_of_each_seed(load):
     verdict = judge_one(claim, numbers(refined * kept, at=0.0), numbers(refined, at=1.0))
     assert verdict.verdict == "reproduced"
     assert verdict.estimate == pytest.approx(kept.mean())
-    assert judge_one(claim, numbers(refined / 2, at=0.0), numbers(refined, at=1.0)).verdict == "differs"
+    assert judge_one(claim, numbers(refined * kept / 2, at=0.0), numbers(refined, at=1.0)).verdict == "differs"
+    nothing = numbers([0.0, 0.0], at=1.0)
+    assert judge_one(claim, nothing.assign(at=0.0), nothing).verdict == "undecided"
+    one_nothing = judge_one(claim, numbers([0.9, 0.8, 0.0], at=0.0), numbers([0.9, 0.8, 0.0], at=1.0))
+    assert (one_nothing.n, one_nothing.estimate) == (2, 1.0)
 
 
 def test_a_trend_holds_if_each_of_its_comparisons_does(load):
@@ -398,6 +410,10 @@ def test_p_values_are_adjusted_for_all_that_is_judged(load):
     assert together[2:4] == pytest.approx(holm(alone[2:]))
     assert together[:4] != pytest.approx(alone)
     assert together[4] is None
+
+
+def at_paper():
+    return make_plan("paper", {}).artifacts
 
 
 def planned(claim, n):
@@ -539,8 +555,7 @@ def test_the_docs_say_what_is_expected(expected):
 def test_the_docs_say_how_much_can_be_decided():
     docs = " ".join(REPORTS.read_text().split())
     loaded = load_claims()
-    artifacts = {claim.artifact for claim in loaded if not isinstance(claim, claims.UnjudgedClaim)}
-    (fewest, most), laws = seeds_for_shares(loaded, artifacts, [0.5]), [law(claim, 5) for claim in loaded]
+    (fewest, most), laws = seeds_for_shares(loaded, at_paper(), [0.5]), [law(claim, 5) for claim in loaded]
     known = sum(comparison is not None for comparison in laws)
     assert f"all {known} claims with a printed spread at most {most:.0%}".replace("%", " %") in docs
     assert f"half of them take {fewest[0.5]} seeds of every run" in docs
@@ -550,16 +565,25 @@ def test_the_docs_say_how_much_can_be_decided():
 
 
 def test_seeds_for_a_share_of_the_claims_are_the_fewest_that_reach_it():
-    fewest, most = seeds_for_shares(load_claims(), ["table1"], (0.3, 0.5, 0.99))
+    fewest, most = seeds_for_shares(load_claims(), {"table1": at_paper()["table1"]}, (0.3, 0.5, 0.99))
     assert 2 < fewest[0.3] <= fewest[0.5] < 100
     assert fewest[0.99] is None
     assert 0.5 < most < 0.99
 
 
+def test_seeds_for_a_share_are_those_of_the_claims_that_are_planned():
+    """Of one system's, they are of its claims alone."""
+    table1 = make_plan("paper", {"models": "emorl"}).artifacts["table1"]
+    ids = {chance.claim for chance in powers(load_claims(), {"table1": table1})}
+    own = [claim for claim in load_claims() if claim.id in ids]
+    assert 0 < len(own) < len(powers(load_claims(), {"table1": at_paper()["table1"]}))
+    assert seeds_for_shares(load_claims(), {"table1": table1}, [0.5]) == seeds_for_shares(own, at_paper(), [0.5])
+
+
 def test_seeds_for_a_share_lie_between_no_others(load):
     (value,) = load(VALUE)
     for share in (0.7, 0.85):
-        n = seeds_for_shares([value], ["table1"], [share])[0][share]
+        n = seeds_for_shares([value], planned(value, 2), [share])[0][share]
         one_less, enough = (powers([value], planned(value, seeds))[0].probability for seeds in (n - 1, n))
         assert one_less < share <= enough
 

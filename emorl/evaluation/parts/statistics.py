@@ -109,6 +109,11 @@ class Comparison:
         return self.low <= self.estimate <= self.high
 
     @property
+    def has_spread(self) -> bool:
+        """Whether there is anything to test by: one seed has no spread, nor have several that agree to the digit."""
+        return not math.isnan(self.std) and bool(self._error(self._observed())[0] > 0)
+
+    @property
     def p_inside(self) -> float:
         """Of the hypothesis that the truth is not in the range: the larger of two one-sided t tests."""
         return float(self._tests(self._observed())[0])
@@ -162,9 +167,11 @@ class Comparison:
         error, freedom = self._error(seen)
 
         def tail(distance: np.ndarray) -> np.ndarray:
-            """Upper tail of the t test of `distance` from a bound; seeds that agree to the digit have no error."""
+            """Upper tail of the t test of `distance` from a bound; seeds that agree to the digit have no error, and on
+            the bound they say nothing."""
             with np.errstate(divide="ignore", invalid="ignore"):
-                t = np.where(error == 0, np.copysign(np.inf, distance), distance / error)
+                exact = np.where(distance == 0, 0.0, np.copysign(np.inf, distance))
+                t = np.where(error == 0, exact, distance / error)
             return scipy.special.stdtr(freedom, -t)
 
         inside = np.maximum(tail(seen.estimate - self.low), tail(self.high - seen.estimate))
@@ -251,13 +258,15 @@ def fewest_seeds(chance: Callable[[int], float], wanted: float) -> int | None:
     return enough
 
 
-def seeds_to_decide(family: Sequence[Comparison], alpha: float, probability: float = 0.8) -> list[int | None]:
+def seeds_to_decide(
+    family: Sequence[Comparison], alpha: float, probability: float = 0.8, never: int = 0
+) -> list[int | None]:
     """Seeds in all with which each of a family would probably be decided, if the observed estimates and spreads are the
-    truth and all have as many; None if more than MOST_SEEDS."""
+    truth and all have as many; None if more than MOST_SEEDS. `never`: as in `simulate`."""
 
     @cache
     def chances(n: int) -> np.ndarray:
-        return simulate([c.with_seeds(n) for c in family], alpha, printed=False).decided.mean(0)
+        return simulate([c.with_seeds(n) for c in family], alpha, printed=False, never=never).decided.mean(0)
 
     def chance_of(i: int) -> Callable[[int], float]:
         return lambda n: float(chances(n)[i])

@@ -3,6 +3,7 @@
 import math
 from dataclasses import dataclass, replace
 
+import numpy as np
 import pandas as pd
 
 from emorl.evaluation.metrics import METRICS
@@ -38,7 +39,7 @@ class Evidence:
 
     @property
     def testable(self) -> bool:
-        return bool(self.comparisons) and not self.exact and all(not math.isnan(c.std) for c in self.comparisons)
+        return bool(self.comparisons) and not self.exact and all(c.has_spread for c in self.comparisons)
 
     @property
     def weakest(self) -> Comparison:
@@ -81,7 +82,7 @@ def evidence_on(claim: Claim, frames: dict[str, pd.DataFrame], bound: float | No
     if any(numbers.empty for numbers in values.values()):
         return Evidence(claim, [], *counts) if counts[0] else None
     comparisons = [_comparison(claim, pair, [values[selector] for selector in pair]) for pair in pairs]
-    return Evidence(claim, comparisons, *counts)
+    return Evidence(claim, comparisons if all(comparison.n for comparison in comparisons) else [], *counts)
 
 
 def _of_series(frame: pd.DataFrame, selector: Selector) -> pd.DataFrame:
@@ -137,7 +138,8 @@ def _comparison(claim: JudgedClaim, pair: tuple[Selector, ...], values: list[pd.
     first, second = values
     together = first.index.intersection(second.index)
     if isinstance(claim, RatioClaim):
-        return _of_sample(first[together] / second[together], low, high)
+        ratios = first[together] / second[together]
+        return _of_sample(ratios[np.isfinite(ratios)], low, high)  # by a score of 0 there is none
     same_system = (pair[0].model, pair[0].dataset) == (pair[1].model, pair[1].dataset)
     if same_system and len(together) > 1:  # the seed gives both the same order of images
         return _of_sample(first[together] - second[together], low, high)

@@ -5,7 +5,7 @@ is least favourable for the others of its family.
 """
 
 from collections import defaultdict
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 
@@ -84,8 +84,8 @@ def limit(comparison: Comparison) -> str | None:
 
 def powers(claims: Sequence[Claim], artifacts: Mapping[str, PlannedArtifact]) -> list[Chance]:
     """Of each claim on these planned artifacts that can be told something about, with the seeds planned for it."""
-    planned = {claim.id: n for claim in _on(claims, artifacts) if (n := _planned(claim, artifacts[claim.artifact]))}
-    shown = [claim for claim in _on(claims, artifacts) if claim.id in planned]
+    shown = _on(claims, artifacts)
+    planned = {claim.id: n for claim in shown if (n := _planned(claim, artifacts[claim.artifact]))}
     now, most = _decided(shown, lambda claim: planned[claim.id]), _decided(shown, lambda _: MOST_SEEDS)
     return [
         Chance(claim.id, planned[claim.id], now[claim.id], most[claim.id], limit(comparison))
@@ -95,7 +95,7 @@ def powers(claims: Sequence[Claim], artifacts: Mapping[str, PlannedArtifact]) ->
 
 
 def seeds_for_shares(
-    claims: Sequence[Claim], artifacts: Collection[str], shares: Sequence[float]
+    claims: Sequence[Claim], artifacts: Mapping[str, PlannedArtifact], shares: Sequence[float]
 ) -> tuple[dict[float, int | None], float]:
     """The fewest seeds, the same of every run, with which such shares of these artifacts' claims are expected to be
     decided, None if no number is enough; and the share that the most seeds reach. Of claims with a printed spread."""
@@ -125,8 +125,10 @@ def characteristics(claims: Sequence[Claim], n: int, system: System = AS_PRINTED
     return Characteristics(system.name, n, reproduced, consistent, neither, shown)
 
 
-def _on(claims: Sequence[Claim], artifacts: Collection[str]) -> list[JudgedClaim]:
-    return [claim for claim in claims if not isinstance(claim, UnjudgedClaim) and claim.artifact in artifacts]
+def _on(claims: Sequence[Claim], artifacts: Mapping[str, PlannedArtifact]) -> list[JudgedClaim]:
+    """The claims on series that are planned."""
+    judged = [claim for claim in claims if not isinstance(claim, UnjudgedClaim) and claim.artifact in artifacts]
+    return [claim for claim in judged if _planned(claim, artifacts[claim.artifact])]
 
 
 def _planned(claim: JudgedClaim, artifact: PlannedArtifact) -> int | None:

@@ -94,9 +94,11 @@ def _shown_interval(evidence: Evidence) -> tuple[float, float]:
 
 
 def _seeds_needed(family: Sequence[Evidence]) -> dict[str, int | None]:
-    """By claim, if all of the family have as many; from observed spreads or, if there is one seed, from the paper's."""
+    """By claim, if all of the family have as many; from observed spreads or, if there is one seed, from the paper's.
+    What has neither is taken never to be decided."""
     laws = {evidence.claim.id: law for evidence in family if (law := _law(evidence)) is not None}
-    return dict(zip(laws, seeds_to_decide(list(laws.values()), ALPHA), strict=True))
+    needed = seeds_to_decide(list(laws.values()), ALPHA, never=len(family) - len(laws))
+    return dict(zip(laws, needed, strict=True))
 
 
 def _law(evidence: Evidence) -> Comparison | None:

@@ -58,12 +58,13 @@ def sentence(claim: Claim, verdict: Verdict, evidence: Evidence | None) -> str:
     if evidence is None:
         return "There are no numbers of it at this scale."
     if not evidence.comparisons:
-        return f"Too many runs failed to leave a number{_failures(evidence)}."
+        why = "Too many runs failed to leave a number" if evidence.failed else "No ratio is left: all are to 0"
+        return f"{why}{_failures(evidence)}."
     interval = "" if verdict.low is None else f" [{verdict.low:.4g}, {verdict.high:.4g}]"
     seeds = f"{verdict.n} seed{'s' if verdict.n > 1 else ''}"
     basis = METRICS[claim.pairs()[0][0].metric].repeats if evidence.exact else seeds
     start = f"The {claim.estimated} is {verdict.estimate:.4g}{interval} over {basis}"
-    tested = "" if verdict.p is None else f" (p = {verdict.p:.2g})"
+    tested = "" if verdict.p is None or verdict.verdict == "consistent" else f" (p = {verdict.p:.2g})"
     return f"{start}: {_finding(claim, verdict)}{tested}{_plan(verdict, evidence)}{_failures(evidence)}."
 
 
@@ -88,7 +89,8 @@ def _finding(claim: JudgedClaim, verdict: Verdict) -> str:
 def _plan(verdict: Verdict, evidence: Evidence) -> str:
     if verdict.verdict not in OPEN:
         return ""
-    reason = "" if evidence.testable else "; one seed has no spread"
+    untestable = "one seed has no spread" if verdict.n == 1 else "seeds that agree to the digit have no spread"
+    reason = "" if evidence.testable else f"; {untestable}"
     if verdict.seeds_needed:
         return f"{reason}; {verdict.seeds_needed} seeds in all would probably decide"
     if why := limit(evidence.weakest):
