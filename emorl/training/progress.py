@@ -17,12 +17,16 @@ class ProgressLine:
         self._prefix = f"[{name}]"
         self._last_line = -SECONDS_BETWEEN_LINES
         self._score: float | None = None
-        self._bound_at: int | None = None
+        self._bound_since: int | None = None
+        """Where they did not before: a run that goes on may have bound earlier."""
 
     def update(self, progress: Progress) -> None:
-        self._score = progress.scalars.get("validation_fg_ari", self._score)
-        if self._bound_at is None and self._score is not None and self._score >= BOUND:
-            self._bound_at = progress.step
+        if (score := progress.scalars.get("validation_fg_ari")) is not None:
+            if score < BOUND:
+                self._bound_since = None
+            elif self._score is not None and self._score < BOUND:
+                self._bound_since = progress.step
+            self._score = score
         now = time.monotonic()
         if now - self._last_line < SECONDS_BETWEEN_LINES and progress.step < progress.steps:
             return
@@ -44,8 +48,9 @@ class ProgressLine:
         if self._score is None:
             return []
         said = f"FG-ARI {100 * self._score:.0f}"
-        if self._bound_at is not None:
-            return [f"{said}, slots bind since step {self._bound_at}"]
+        if self._score >= BOUND:
+            since = "" if self._bound_since is None else f" since step {self._bound_since}"
+            return [f"{said}, slots bind{since}"]
         late = progress.step > progress.steps / 2
         return [f"{said}, slots do not bind yet: docs/demo.md tells of this plateau" if late else said]
 
