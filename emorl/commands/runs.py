@@ -62,7 +62,6 @@ def train(
     check_expected(expect, run.folder)
     prepare_own(run.data, threads)
     line = ProgressLine(f"{dataset}/{model}/{variant} seed {seed}")
-    usage = UsageLog(ROOT / run.folder / USAGE)
 
     def report(progress: Progress) -> None:
         line.update(progress)
@@ -72,6 +71,7 @@ def train(
         if processes.is_first() and (kept := take_up(run.folder, ROOT)):
             print(f"{run.folder} goes on from {kept.relative_to(ROOT)}")
         processes.wait_for_all()  # until its checkpoint is there
+        usage = UsageLog(ROOT / run.folder / USAGE)
         try:
             manifest = train_run(training_job(run), report, checkpoint_seconds, listener.asked_to_stop)
         except Diverged as error:

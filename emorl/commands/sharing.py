@@ -48,8 +48,8 @@ def record(
     """Keep results and weights in git, below reports/recorded/.
 
     The page, tables, figures, verdicts, manifests, per-image numbers, and the weights of each cell's median seed.
-    With --in-progress: checkpoints of runs, from which `train` goes on in a clone that has no others, until all runs
-    of a scale's Table 1 are over and recorded.
+    With --in-progress: checkpoints of runs, from which `train` goes on in a clone that has no others, until all that
+    a scale trains is recorded.
     """
     if in_progress:
         _keep_in_progress(runs)
@@ -70,7 +70,12 @@ def _keep_in_progress(chosen: list[Path] | None) -> None:
         path = Path(os.path.abspath(folder))
         if not path.is_relative_to(ROOT / "runs"):
             raise UserError(f"{folder} is no run of this project: these lie in runs/DATASET/MODEL/VARIANT-DIGEST/seedN")
-        print(f"{folder} -> {keep(path.relative_to(ROOT), ROOT).relative_to(ROOT)}")
+        try:
+            print(f"{folder} -> {keep(path.relative_to(ROOT), ROOT).relative_to(ROOT)}")
+        except UserError as error:
+            if chosen:
+                raise
+            print(f"left out: {error}")
 
 
 def recheck(

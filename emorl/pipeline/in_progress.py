@@ -1,7 +1,8 @@
 """Runs of a scale in progress that are kept in git, for another clone to go on with: `reports/recorded/in_progress/`.
 
 Each has a folder there under the name of its own, with what the engine resumes from. A run that is over stays, as its
-weights alone, since the record is made anew with it whenever another is over; once all are, they go.
+weights alone, since the record is made anew with it whenever another is over; once all of the scale are recorded, they
+go.
 """
 
 import shutil
@@ -9,6 +10,7 @@ from pathlib import Path
 
 from emorl.runtime.errors import UserError
 from emorl.runtime.files import atomic_path
+from emorl.runtime.usage import USAGE
 from emorl.training.checkpoints import CHECKPOINT, PREVIOUS, read_plain_data, save_checkpoint
 from emorl.training.manifest import Manifest, RunRecord, manifest_of
 from emorl.training.metrics import METRICS
@@ -22,14 +24,17 @@ def keep(folder: Path, root: Path) -> Path:
     """Copy what the run in `folder`, relative to `root`, needs to go on elsewhere, or to be over there as well; returns
     where to. Raises UserError where there is no run, or its checkpoint is too large."""
     source, kept = root / folder, root / IN_PROGRESS / folder.relative_to("runs")
-    if not (source / CHECKPOINT).is_file():
-        raise UserError(f"{folder} has no {CHECKPOINT}: it is no run that could go on")
+    for name in (CHECKPOINT, METRICS):  # what was imported has no metrics
+        if not (source / name).is_file():
+            raise UserError(f"{folder} has no {name}: it is no run that could go on")
     size = (source / CHECKPOINT).stat().st_size
     if size > LARGEST:
         raise UserError(
             f"{folder}: its {CHECKPOINT} has {size / 1e6:.1f} MB; in git are kept those of up to {LARGEST / 1e6:g} MB"
         )
-    _copy(source / RunRecord.FILE, kept / RunRecord.FILE)
+    for name in (RunRecord.FILE, USAGE):
+        if (source / name).exists():  # short runs sample no usage
+            _copy(source / name, kept / name)
     manifest = manifest_of(source)
     if manifest is None or manifest.status != "finished":
         _copy(source / CHECKPOINT, kept / CHECKPOINT)
@@ -56,7 +61,7 @@ def take_up(folder: Path, root: Path) -> Path | None:
     of_another_end = manifest_of(own) is not None and not (kept / Manifest.FILE).exists()
     if started or of_another_end or not (kept / CHECKPOINT).exists():
         return None
-    for name in (METRICS, RunRecord.FILE, Manifest.FILE, CHECKPOINT):  # which alone says that all is there
+    for name in (METRICS, RunRecord.FILE, USAGE, Manifest.FILE, CHECKPOINT):  # which alone says that all is there
         if (kept / name).exists():
             _copy(kept / name, own / name)
     return kept

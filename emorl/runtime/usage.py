@@ -3,6 +3,8 @@
 import contextlib
 import json
 import time
+from bisect import bisect_right
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,9 +21,9 @@ LONGEST_SAMPLE = 60.0
 """Seconds that a sample stands for at most: between one start of a run and the next nothing was used."""
 
 
-def gpu_energy(path: Path, shared_by: int) -> float | None:
-    """A run's part of the kilowatt hours of GPUs that so many share, from their power at each sample until the next;
-    None where none was sampled."""
+def gpu_energy(path: Path, starts: Sequence[tuple[float, int]]) -> float | None:
+    """A run's part of the kilowatt hours of GPUs, from their power at each sample until the next; None where none was
+    sampled. `starts`: of each start, in order, its time and how many runs shared the GPUs from then on."""
     if not path.exists():
         return None
     samples = [json.loads(line) for line in path.read_text().splitlines() if line.endswith("}")]
@@ -30,7 +32,9 @@ def gpu_energy(path: Path, shared_by: int) -> float | None:
     if not any(watts):
         return None
     spans = [min(end - sample["time"], LONGEST_SAMPLE) for sample, end in zip(samples, ends, strict=False)]
-    return sum(sum(power) * span for power, span in zip(watts, spans, strict=False)) / 3.6e6 / shared_by
+    times, sharing = zip(*starts, strict=True)
+    shared_by = [sharing[max(bisect_right(times, sample["time"]) - 1, 0)] for sample in samples]
+    return sum(sum(power) * span / n for power, span, n in zip(watts, spans, shared_by, strict=False)) / 3.6e6
 
 
 class UsageLog:

@@ -265,7 +265,6 @@ def _start_or_resume(job: Job, images: Tensor) -> _State:
         state.starts = [job.start(0)]
         return state
     model.load_state_dict(saved["model"])
-    same_noise = state.take_step.restore(saved["step"], saved["optimizer"], saved["generator"])
     if processes.is_first():  # which alone writes it
         state.log.restore(saved["log"])
     state.step, state.seconds, state.ended = saved["step"], saved["seconds"], saved["ended"]
@@ -273,6 +272,7 @@ def _start_or_resume(job: Job, images: Tensor) -> _State:
     state.origin = Origin(**saved["origin"])
     state.starts = [Start(**start) for start in saved["starts"]]
     if state.step < job.training.steps:  # else this start takes no step, and has no part in the run
+        same_noise = state.take_step.restore(saved["step"], saved["optimizer"], saved["generator"])
         state.starts.append(job.start(state.step).model_copy(update={"same_noise": same_noise}))
     return state
 
@@ -295,7 +295,7 @@ def _write_manifest(job: Job, state: _State, status: Literal["finished", "failed
         ended=state.ended,
         wall_seconds=state.seconds,
         device_seconds=state.device_seconds,
-        energy_kwh=gpu_energy(job.folder / USAGE, shared_by=state.starts[-1].gpu_shared_by or 1),
+        energy_kwh=gpu_energy(job.folder / USAGE, [(start.time, start.gpu_shared_by or 1) for start in state.starts]),
         starts=state.starts,
         precision=state.precision,
         compiled=state.compiled,

@@ -13,6 +13,7 @@ from emorl.pipeline import config, runs, steps
 from emorl.pipeline.in_progress import IN_PROGRESS, LARGEST, keep, take_up
 from emorl.runtime.errors import UserError
 from emorl.runtime.interruption import Interrupted
+from emorl.runtime.usage import USAGE
 from emorl.training import engine
 from emorl.training.checkpoints import CHECKPOINT, load_checkpoint
 from emorl.training.manifest import Manifest
@@ -78,6 +79,9 @@ def test_a_run_that_is_over_is_over_in_another_clone(interrupted, tmp_path):
     assert (own / CHECKPOINT).stat().st_size < size / 2
     found = load_checkpoint(own / CHECKPOINT, interrupted.digest)["model"]
     assert all(torch.equal(found[name], weights) for name, weights in state["model"].items())
+    (own / Manifest.FILE).unlink()  # as Snakemake does before it trains a run again
+    assert "finished after" in call(*TRAIN)
+    assert (own / Manifest.FILE).read_text() == manifest
 
 
 def test_a_run_that_failed_can_go_on_from_what_is_kept(interrupted, tmp_path):
@@ -109,9 +113,22 @@ def test_what_is_here_already_is_not_replaced(interrupted, tmp_path):
     load_checkpoint(tmp_path / interrupted.folder / CHECKPOINT, interrupted.digest)
 
 
-def test_all_are_kept_that_have_a_checkpoint(interrupted, tmp_path):
-    call("record", "--in-progress")
-    assert list((tmp_path / IN_PROGRESS).glob(f"*/*/*/*/{CHECKPOINT}"))
+def test_what_was_sampled_of_the_machine_stays_with_the_run(interrupted, tmp_path):
+    usage = tmp_path / interrupted.folder / USAGE
+    usage.write_text('{"step": 0, "time": 1.0}\n')
+    keep(interrupted.folder, tmp_path)
+    shutil.rmtree(usage.parent)
+    take_up(interrupted.folder, tmp_path)
+    assert usage.read_text() == '{"step": 0, "time": 1.0}\n'
+
+
+def test_all_are_kept_that_could_go_on(interrupted, tmp_path):
+    imported = tmp_path / interrupted.folder.with_name("seed1")
+    imported.mkdir()
+    shutil.copy(tmp_path / interrupted.folder / CHECKPOINT, imported)
+    output = call("record", "--in-progress")
+    assert f"left out: {imported.relative_to(tmp_path)} has no {METRICS}" in output
+    assert len(list((tmp_path / IN_PROGRESS).glob("*/*/*/*"))) == 1
 
 
 def test_what_is_no_run_in_progress_is_refused(interrupted, tmp_path):

@@ -3,7 +3,10 @@
 import hashlib
 import json
 import shutil
+from pathlib import Path
+from types import SimpleNamespace
 
+import pandas as pd
 import pytest
 import torch
 from typer.testing import CliRunner
@@ -11,6 +14,7 @@ from typer.testing import CliRunner
 from emorl.commands import use
 from emorl.commands.main import app
 from emorl.pipeline import config, runs, steps
+from emorl.pipeline.in_progress import IN_PROGRESS, keep
 from emorl.pipeline.plan import make_plan
 from emorl.pipeline.portable import read_checkpoint
 from emorl.pipeline.records import Artifact
@@ -23,10 +27,17 @@ from emorl.reporting.sharing import record as recording
 from emorl.reporting.sharing import recorded
 from emorl.reporting.sharing.front_page import with_results
 from emorl.reporting.sharing.recheck import recheck
-from emorl.reporting.sharing.record import scored_cells, write_record
-from emorl.reporting.sharing.recorded import RECORDED, RecordedModels, path_of, recorded_models, recorded_scales
+from emorl.reporting.sharing.record import write_record
+from emorl.reporting.sharing.recorded import (
+    RECORDED,
+    RecordedModels,
+    path_of,
+    recorded_models,
+    recorded_scales,
+    scored_cells,
+)
 from emorl.runtime.errors import UserError
-from emorl.runtime.files import ROOT
+from emorl.runtime.files import ROOT, read_json, write_text
 from emorl.training import engine
 from emorl.training.checkpoints import read_plain_data, save_checkpoint
 from emorl.use.trained import load
@@ -156,7 +167,16 @@ def leave_an_old_page(root):
     return "index.html does not show what is there now"
 
 
-@pytest.mark.parametrize("change", [change_an_evaluation, take_over_foreign_runs, change_a_number, leave_an_old_page])
+def leave_the_table_away(root):
+    for path in (root / "reports" / "test").glob("table1.*"):
+        path.unlink()
+    return "reports/test has no table1, which README shows: run 'snakemake"
+
+
+@pytest.mark.parametrize(
+    "change",
+    [change_an_evaluation, take_over_foreign_runs, change_a_number, leave_an_old_page, leave_the_table_away],
+)
 def test_results_that_do_not_match_are_refused_and_the_record_stays(change, own):
     sentence, before = change(own), (own / RECORDED / "test" / "SHA256SUMS").read_text()
     with pytest.raises(UserError, match=sentence) as error:
@@ -164,6 +184,31 @@ def test_results_that_do_not_match_are_refused_and_the_record_stays(change, own)
     assert len(str(error.value).splitlines()) == 1
     assert (own / RECORDED / "test" / "SHA256SUMS").read_text() == before
     assert mismatches(own / RECORDED / "test") == []
+
+
+def test_a_figure_of_a_benchmark_is_recorded_with_what_was_measured(own):
+    shown = make_plan("test", {}).artifacts["fig10"]
+    row = {"system": "IODINE", "model": "iodine", "dataset": "clevr6", "image_size": 64, "parameters": 1}
+    row |= {"gpu": None, "cpu": "EPYC", "threads": 1}
+    timed = {f"{mode}_{what}": [1.5] for mode in ("forward", "training") for what in ("s", "largest_batch")}
+    pd.DataFrame(row | timed).to_csv(own / shown.benchmark.file, index=False)
+    make_artifact("fig10", shown, own, paper_of("fig10", shown), made_by("fig10", shown), load_bound())
+    write_report("test", own, [], {})
+    folder = write_record("test", own)
+    assert (folder / shown.benchmark.file).exists()
+    assert mismatches(folder) == []
+
+
+def test_runs_in_progress_are_kept_until_all_of_the_scale_are_recorded(own, monkeypatch):
+    (own / "README.md").unlink()
+    (run,) = [run for run in make_plan("test", {}).artifacts["table1"].runs if run.folder == the_model(own).run]
+    kept = keep(Path(run.folder), own)
+    write_record("test", own)
+    assert kept.exists()
+    table1 = Artifact.read(own / "reports" / "test" / "table1.json").shows
+    monkeypatch.setattr(recording, "make_plan", lambda *_: SimpleNamespace(artifacts={"table1": table1}))
+    write_record("test", own)
+    assert not (own / IN_PROGRESS).exists()
 
 
 # ---- Found again ----
@@ -199,7 +244,39 @@ def change_a_score(folder, model, root):
     return "table1.csv, line 2: value of fg_ari"
 
 
-@pytest.mark.parametrize("change", [put_another_seeds_weights, put_another_run, change_a_score])
+def change_the_score_of_weights(folder, model, root):
+    scores = {seed: score + 1 for seed, score in model.scores.items()}
+    RecordedModels(models=[model.model_copy(update={"scores": scores})], left_out={}).write(
+        folder / RecordedModels.FILE
+    )
+    return f"weights/models.json: {model.name} has other scores than the tables"
+
+
+def take_another_seed(folder, model, root):
+    (other,) = model.scores.keys() - {model.seed}
+    RecordedModels(models=[model.model_copy(update={"seed": other})], left_out={}).write(folder / RecordedModels.FILE)
+    return f"weights/models.json: {model.name} is of seed {other}, but seed {model.seed} has the median score"
+
+
+def change_an_error(folder, model, root):
+    """Errors are near 0 in any case."""
+    evaluation = read_json(folder / model.evaluation)
+    evaluation["kept"]["images"]["mse"] = [1.2 * value for value in evaluation["kept"]["images"]["mse"]]
+    write_text(folder / model.evaluation, json.dumps(evaluation))
+    return f"{model.file}: mse is "
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        put_another_seeds_weights,
+        put_another_run,
+        change_a_score,
+        change_the_score_of_weights,
+        take_another_seed,
+        change_an_error,
+    ],
+)
 def test_what_is_not_found_again_is_named(change, own):
     folder = own / RECORDED / "test"
     sentence = change(folder, the_model(own), own)

@@ -68,14 +68,16 @@ def test_energy_is_power_until_the_next_sample_and_not_between_starts(path):
     ]
     path.write_text("".join(json.dumps(line) + "\n" for line in lines) + '{"time": 40')
     energy = (700 * 10 + 100 * 60 + 1000 * 10) / 3.6e6
-    assert gpu_energy(path, shared_by=1) == pytest.approx(energy)
-    assert gpu_energy(path, shared_by=4) == pytest.approx(energy / 4)
+    assert gpu_energy(path, [(-3, 1)]) == pytest.approx(energy)
+    assert gpu_energy(path, [(-3, 4)]) == pytest.approx(energy / 4)
+    first, second = (700 * 10 + 100 * 60) / 3.6e6, 1000 * 10 / 3.6e6
+    assert gpu_energy(path, [(-3, 1), (3990, 8)]) == pytest.approx(first + second / 8)
 
 
 def test_without_a_gpu_there_is_no_energy(path):
-    assert gpu_energy(path, shared_by=1) is None
+    assert gpu_energy(path, [(0, 1)]) is None
     path.write_text('{"time": 0, "memory_usage_megabytes": 9.0}\n')
-    assert gpu_energy(path, shared_by=1) is None
+    assert gpu_energy(path, [(0, 1)]) is None
 
 
 def test_half_a_line_is_replaced_and_counting_goes_on(path):

@@ -5,6 +5,7 @@ import json
 import re
 import shutil
 import stat
+import struct
 import zipfile
 from pathlib import Path
 
@@ -254,12 +255,26 @@ def test_a_zip_with_anything_foreign_is_refused(archived, tmp_path, info, senten
     assert not list(tmp_path.rglob("escaped.txt"))
 
 
+def with_headers(path, flags=0, method=0):
+    """A zip of one file whose headers, the local and the central one, say so."""
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("SHA256SUMS", "")
+    content = bytearray(path.read_bytes())
+    for signature, at in ((b"PK\x03\x04", 6), (b"PK\x01\x02", 8)):
+        header = content.index(signature)
+        content[header + at : header + at + 4] = struct.pack("<HH", flags, method)
+    path.write_bytes(content)
+    return path
+
+
 def test_what_is_no_bundle_is_refused_in_a_sentence(archived, tmp_path):
     cut = tmp_path / "cut.zip"
     cut.write_bytes((archived.root / "results.zip").read_bytes()[:5000])
     for path, sentence in (
         (cut, "is not a zip, or is damaged"),
         (tmp_path, "has no SHA256SUMS"),
+        (with_headers(tmp_path / "encrypted.zip", flags=1), "is not a zip, or is damaged"),
+        (with_headers(tmp_path / "exotic.zip", method=97), "is not a zip, or is damaged"),
         (tmp_path / "x", "not there"),
     ):
         with pytest.raises(UserError, match=sentence):

@@ -29,10 +29,10 @@ def unpacked(path: Path) -> Iterator[Path]:
         yield Path(folder)
 
 
-def listed_files(sums: str, path: Path) -> dict[str, str]:
-    """Hash of each file of the bundle at `path` by name, from the text of its SHA256SUMS."""
+def listed_files(sums: bytes, path: Path) -> dict[str, str]:
+    """Hash of each file of the bundle at `path` by name, from its SHA256SUMS."""
     listed = {}
-    for line in sums.splitlines():
+    for line in sums.decode(errors="replace").splitlines():
         digest, _, name = line.partition("  ")
         if len(digest) != 64 or not name:
             raise UserError(f"{path}: {SUMS} has the line {line[:80]!r}; each must be a hash, two spaces and a name")
@@ -46,7 +46,7 @@ def _unpack(path: Path, folder: Path) -> None:
             names = [_inside(info.filename, path) for info in archive.infolist()]
             if SUMS not in names:
                 raise UserError(f"{path} has no {SUMS}: it is no bundle of 'emorl archive'")
-            listed = listed_files(archive.read(SUMS).decode(), path)
+            listed = listed_files(archive.read(SUMS), path)
             for info in archive.infolist():
                 if stat.S_ISLNK(info.external_attr >> 16):
                     raise UserError(f"{path}: {info.filename} is a link; a bundle has files only")
@@ -57,7 +57,7 @@ def _unpack(path: Path, folder: Path) -> None:
             archive.extractall(folder)
     except FileNotFoundError:
         raise UserError(f"{path} is not there") from None
-    except (zipfile.BadZipFile, zlib.error, UnicodeDecodeError, EOFError) as error:
+    except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, NotImplementedError) as error:  # encrypted, exotic
         raise UserError(f"{path} is not a zip, or is damaged: {error}") from None
 
 

@@ -19,7 +19,7 @@ from emorl.reporting.figures import tables
 from emorl.reporting.figures.artifacts import forms, numbers_of
 from emorl.reporting.sharing import crate, weights
 from emorl.reporting.sharing.bundle import SUMS, listed_files, unpacked
-from emorl.reporting.sharing.recorded import RecordedModel, RecordedModels
+from emorl.reporting.sharing.recorded import RecordedModel, RecordedModels, median_seed, scored_cells, weights_name
 from emorl.runtime.errors import UserError
 from emorl.runtime.files import read_json, sha256_of_file, sha256_of_json
 from emorl.training.manifest import Manifest
@@ -93,7 +93,7 @@ def recheck(path: Path) -> Iterator[Check]:
     Of a folder, files that are not listed in SHA256SUMS are not looked at. Raises UserError for what is no bundle.
     """
     with unpacked(path) as folder:
-        hashes = listed_files((folder / SUMS).read_text(encoding="utf-8"), path)
+        hashes = listed_files((folder / SUMS).read_bytes(), path)
         yield _check_hashes(folder, hashes)
         bundle, unreadable = _open(folder, hashes, path)
         listed = _check_listed(bundle, unreadable)
@@ -273,10 +273,25 @@ def _check_verdicts(bundle: Bundle) -> Check:
 
 
 def _check_weights(bundle: Bundle) -> Iterator[Check]:
-    for model in RecordedModels.read(bundle.folder / RecordedModels.FILE).models:
+    file = RecordedModels.FILE
+    scores = Check(f"{file} has the scores of the tables", _each([file], partial(_of_scores, bundle)))
+    yield scores
+    if scores.mismatches:
+        return
+    for model in RecordedModels.read(bundle.folder / file).models:
         mismatches = _each([model.file], partial(_of_weights, model, bundle.folder))
         score = model.scores[model.seed]
         yield Check(f"{model.file} gives the FG-ARI of {score:.1f} of its seed {model.seed} again", mismatches)
+
+
+def _of_scores(bundle: Bundle, file: str) -> Iterator[str]:
+    cells = {weights_name(series): cell for series, _, cell in scored_cells(bundle.artifacts)}
+    for model in RecordedModels.read(bundle.folder / file).models:
+        cell = cells[model.name]
+        if model.scores != cell.seeds:
+            yield f"{file}: {model.name} has other scores than the tables"
+        elif model.seed != median_seed(cell):
+            yield f"{file}: {model.name} is of seed {model.seed}, but seed {median_seed(cell)} has the median score"
 
 
 def _of_weights(model: RecordedModel, folder: Path, _: str) -> Iterator[str]:

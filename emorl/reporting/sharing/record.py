@@ -20,7 +20,15 @@ from emorl.reporting.sharing.archive import results_of, shown_at
 from emorl.reporting.sharing.bundle import SUMS
 from emorl.reporting.sharing.front_page import with_results
 from emorl.reporting.sharing.recheck import recheck
-from emorl.reporting.sharing.recorded import RECORDED, RecordedModel, RecordedModels
+from emorl.reporting.sharing.recorded import (
+    RECORDED,
+    Cells,
+    RecordedModel,
+    RecordedModels,
+    median_seed,
+    scored_cells,
+    weights_name,
+)
 from emorl.runtime.errors import UserError
 from emorl.runtime.files import sha256_of_file, write_text
 from emorl.training.manifest import Manifest, manifest_of
@@ -30,9 +38,6 @@ LARGEST = 1_000_000
 """Bytes of a cell's weights; those of a larger model are left out."""
 TOGETHER = 15_000_000
 """Bytes of all weights of a scale, in the order of the tables; what would go beyond is left out."""
-SCORE = "fg_ari"
-
-Cells = list[tuple[Series, Row, Cell]]
 
 
 def write_record(scale: str, root: Path) -> Path:
@@ -40,6 +45,9 @@ def write_record(scale: str, root: Path) -> Path:
     place of the one before, and show it in README; returns its folder. Raises UserError, and changes nothing, where
     results do not match their runs, data and code."""
     shown, folder = shown_at(scale, root), root / RECORDED / scale
+    if "table1" not in shown:
+        command = f"snakemake --cores all reproduce_table1 --config scale={scale}"
+        raise UserError(f"reports/{scale} has no table1, which README shows: run '{command}' first")
     if not page_is_current(scale, root):
         raise UserError(
             f"reports/{scale}/index.html does not show what is there now: run 'emorl report --scale {scale}' first"
@@ -49,9 +57,11 @@ def write_record(scale: str, root: Path) -> Path:
         record = Path(temporary) / scale
         arrays = {run.arrays for artifact in shown.values() for run in artifact.shows.runs}
         files = results_of(scale, shown, root, (Manifest.FILE, METRICS)) | _values(scale)
+        inputs = {file for artifact in shown.values() for file in artifact.inputs}
         for name, path in files.items():
             if name not in arrays:
-                _copy(path, record / (path.name if path.parent == root / "reports" / scale else name))
+                is_results = path.parent == root / "reports" / scale and name not in inputs  # as a benchmark's CSV is
+                _copy(path, record / (path.name if is_results else name))
         cells = scored_cells(shown)
         models = _write_weights(scale, cells, root, record)
         models.write(record / RecordedModels.FILE)
@@ -60,21 +70,22 @@ def write_record(scale: str, root: Path) -> Path:
         mismatches = [sentence for check in recheck(record) for sentence in check.mismatches]
         if mismatches:
             raise UserError(f"the record does not hold what it says: {mismatches[0]}; {len(mismatches)} in all")
-        shutil.rmtree(folder, ignore_errors=True)
+        if folder.exists():
+            os.replace(folder, Path(temporary) / "before")
         os.replace(record, folder)
-    _let_go_if_complete(scale, root)
+    _let_go_if_complete(scale, shown, root)
     readme = root / "README.md"
     if readme.exists():
         write_text(readme, with_results(readme.read_text(encoding="utf-8"), root))
     return folder
 
 
-def _let_go_if_complete(scale: str, root: Path) -> None:
-    """Once all runs of Table 1 are over, none has to go on elsewhere."""
-    needed = {Path(run.folder) for run in make_plan(scale, {}).artifacts["table1"].runs}
-    if all(manifest_of(root / folder) for folder in needed):
-        for folder in needed:
-            let_go(folder, root)
+def _let_go_if_complete(scale: str, shown: dict[str, Artifact], root: Path) -> None:
+    """Once all runs of the scale are recorded, none has to go on elsewhere."""
+    planned = {run.folder for artifact in make_plan(scale, {}).artifacts.values() for run in artifact.runs}
+    if planned <= {run.folder for artifact in shown.values() for run in artifact.shows.runs}:
+        for folder in planned:
+            let_go(Path(folder), root)
 
 
 def _values(scale: str) -> dict[str, Path]:
@@ -87,27 +98,13 @@ def _copy(path: Path, to: Path) -> None:
     shutil.copyfile(path, to)
 
 
-def scored_cells(shown: dict[str, Artifact]) -> Cells:
-    """Each model, data set and variant that a table has a score of, once: of a table that sets the paper's beside it,
-    if one does."""
-    found: dict[tuple[str, str, str], tuple[Series, Row, Cell]] = {}
-    for table, artifact in [(artifact.table, artifact) for artifact in shown.values() if artifact.table]:
-        for series, row in zip(artifact.shows.series, table.rows, strict=True):
-            key = (series.model, series.dataset, series.variant)
-            for cell in row.cells:
-                is_score = cell.metric == SCORE and series.evaluation == "decomposition"
-                if is_score and (key not in found or (cell.paper and not found[key][2].paper)):
-                    found[key] = series, row, cell
-    return list(found.values())
-
-
 # ---- Weights --------------------------------------------------------------------------------------------------------
 
 
 def _write_weights(scale: str, cells: Cells, root: Path, record: Path) -> RecordedModels:
     models, left_out, total = [], {}, 0
     for series, _, cell in cells:
-        name = name_of(series)
+        name = weights_name(series)
         if not cell.seeds:
             left_out[name] = "no seed has finished"
             continue
@@ -124,12 +121,8 @@ def _write_weights(scale: str, cells: Cells, root: Path, record: Path) -> Record
     return RecordedModels(models=models, left_out=left_out)
 
 
-def name_of(series: Series) -> str:
-    return f"{series.model}-{series.dataset}-{series.variant}".removesuffix("-base")
-
-
 def _model(name: str, scale: str, series: Series, cell: Cell) -> RecordedModel:
-    seed = sorted(cell.seeds, key=lambda seed: (cell.seeds[seed], seed))[(len(cell.seeds) - 1) // 2]
+    seed = median_seed(cell)
     run = next(run for run in series.runs if run.seed == seed)
     return RecordedModel(
         name=name,
@@ -179,7 +172,7 @@ def _line(series: Series, row: Row, cell: Cell, root: Path) -> list[str]:
         str(max(manifest.steps for manifest in manifests)),
         f"{sum(manifest.device_hours for manifest in manifests):.2g}",
         "; ".join(dict.fromkeys(manifest.hardware for manifest in manifests)),
-        f"`{name_of(series)}`",
+        f"`{weights_name(series)}`",
     ]
 
 

@@ -15,11 +15,15 @@ from pathlib import Path
 from typing import ClassVar
 
 from emorl.evaluation.settings import EvaluationSettings
+from emorl.pipeline.records import Artifact, Cell, Row, Series
 from emorl.runtime.errors import UserError
 from emorl.runtime.files import ROOT
 from emorl.runtime.records import Record
 
 RECORDED = Path("reports/recorded")
+SCORE = "fg_ari"
+
+Cells = list[tuple[Series, Row, Cell]]
 
 
 class RecordedModel(Record):
@@ -56,6 +60,35 @@ class RecordedModels(Record):
     models: list[RecordedModel]
     left_out: dict[str, str]
     """Why a cell has no weights here, by the name that they would have."""
+
+
+# ---- Which weights those are ---------------------------------------------------------------------------------------
+
+
+def scored_cells(shown: dict[str, Artifact]) -> Cells:
+    """Each model, data set and variant that a table has a score of, once: of a table that sets the paper's beside it,
+    if one does."""
+    found: dict[tuple[str, str, str], tuple[Series, Row, Cell]] = {}
+    for table, artifact in [(artifact.table, artifact) for artifact in shown.values() if artifact.table]:
+        for series, row in zip(artifact.shows.series, table.rows, strict=True):
+            key = (series.model, series.dataset, series.variant)
+            for cell in row.cells:
+                is_score = cell.metric == SCORE and series.evaluation == "decomposition"
+                if is_score and (key not in found or (cell.paper and not found[key][2].paper)):
+                    found[key] = series, row, cell
+    return list(found.values())
+
+
+def weights_name(series: Series) -> str:
+    return f"{series.model}-{series.dataset}-{series.variant}".removesuffix("-base")
+
+
+def median_seed(cell: Cell) -> int:
+    """The lower of two."""
+    return sorted(cell.seeds, key=lambda seed: (cell.seeds[seed], seed))[(len(cell.seeds) - 1) // 2]
+
+
+# ---- By name --------------------------------------------------------------------------------------------------------
 
 
 def recorded_scales(root: Path) -> list[str]:
