@@ -54,6 +54,7 @@ def train(
     from emorl.runtime.usage import USAGE, UsageLog
     from emorl.training.engine import Diverged, Progress
     from emorl.training.engine import train as train_run
+    from emorl.training.manifest import manifest_of
     from emorl.training.progress import ProgressLine
 
     choose(device)
@@ -68,12 +69,14 @@ def train(
         usage.update()
 
     with processes.joined(), _alone(run.folder), listening() as listener:
+        job = training_job(run)
         if processes.is_first() and (kept := take_up(run.folder, ROOT)):
-            print(f"{run.folder} goes on from {kept.relative_to(ROOT)}")
+            over = "is over, and not trained again: it is taken from" if manifest_of(kept) else "goes on from"
+            print(f"{run.folder} {over} {kept.relative_to(ROOT)}")
         processes.wait_for_all()  # until its checkpoint is there
         usage = UsageLog(ROOT / run.folder / USAGE)
         try:
-            manifest = train_run(training_job(run), report, checkpoint_seconds, listener.asked_to_stop)
+            manifest = train_run(job, report, checkpoint_seconds, listener.asked_to_stop)
         except Diverged as error:
             if processes.is_first():
                 print(f"error: {run.folder} {error}; recorded as failed", file=sys.stderr)

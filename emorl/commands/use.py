@@ -49,7 +49,9 @@ def segment(
     from emorl.use.pictures import read_square
 
     if video:
-        _segment_films(_folders(images, out), _loaded(checkpoint, inference), seed)
+        _segment_films(
+            _folders(images, out, [Path(image.name) for image in images]), _loaded(checkpoint, inference), seed
+        )
         return
     folders, searched = _found(images, out)
     model = _loaded(checkpoint, inference)
@@ -115,13 +117,12 @@ def traverse(
     """
     from emorl.use.pictures import read_square
 
-    (folder,) = _folders([image], out).values()
     model = _loaded(checkpoint, inference)
     square = read_square(image, model.checkpoint.image_size)
     print(model.checkpoint)
     print(f"{image}: {_seen(square)}", flush=True)
     traversal = model.traverse(square.pixels, slot, dimension, span, frames, seed)
-    paths = traversal.save(folder)
+    paths = traversal.save(out / image.stem)
     print(f"slots {traversal.slots}, dimensions {traversal.dimensions} -> {paths[0]} and {len(paths) - 1} films of one")
 
 
@@ -130,18 +131,24 @@ def models(as_json: AsJson = False) -> None:
 
     Their scores, and the names by which `segment` and `traverse` take them.
     """
+    from emorl.reporting.claims import load_bound
     from emorl.reporting.sharing.recorded import recorded_models
 
     found = recorded_models(ROOT)
     if as_json:
         print_json([model.model_dump(mode="json", exclude={"settings"}) for model in found])
         return
-    for model in found:
-        scores = ", ".join(f"{score:.1f} (seed {seed})" for seed, score in model.scores.items())
-        where = f"{model.dataset_title} ({model.source}), scale {model.scale}"
-        print(f"{model.name:32} {model.title} on {where}, seed {model.seed}; FG-ARI x 100: {scores}")
     if not found:
         print("No models are recorded yet: 'emorl record' does, 'emorl export' makes a file of any run")
+        return
+    bound = load_bound()
+    print(f"{'name':33} FG-ARI x 100 by seed, [of the weights]")
+    for model in found:
+        scores = " ".join(
+            f"[{score:.1f}]" if seed == model.seed else f"{score:.1f}" for seed, score in model.scores.items()
+        )
+        unbound = "not bound" if bound is not None and model.scores[model.seed] < bound else ""
+        print(f"{model.name:33} {scores:16} {model.scale}, {model.source:10} {unbound}".rstrip())
 
 
 def doctor(
@@ -195,11 +202,12 @@ def _found(images: list[Path], out: Path) -> tuple[dict[Path, Path], set[Path]]:
     return _folders(list(places), out, list(places.values())), searched
 
 
-def _folders(images: list[Path], out: Path, places: list[Path] | None = None) -> dict[Path, Path]:
+def _folders(images: list[Path], out: Path, places: list[Path]) -> dict[Path, Path]:
     """A folder in `out` for each picture, named after it, or after its place below a folder."""
     folders: dict[Path, Path] = {}
-    for image, place in zip(images, places or [Path(image.name) for image in images], strict=True):
-        folder = out / place.with_suffix("")
+    for image, place in zip(images, places, strict=True):
+        namesakes = [other for other in places if other != place and other.with_suffix("") == place.with_suffix("")]
+        folder = out / (place if namesakes else place.with_suffix(""))  # x.png and x.jpg keep their endings
         twin = next((other for other, its in folders.items() if its == folder and other != image), None)
         if twin is not None:
             raise UserError(f"{twin} and {image} would both be written to {folder}: take them one after the other")

@@ -18,6 +18,7 @@ import torch
 
 from emorl.models import model_class
 from emorl.pipeline import config
+from emorl.pipeline.in_progress import is_over
 from emorl.pipeline.provenance import environment
 from emorl.pipeline.records import Plan, PlannedRun
 from emorl.pipeline.work import DEVICES, Device, StepCounter, Work, this_device
@@ -132,7 +133,7 @@ def _cost(
     root: Path,
 ) -> Cost:
     model, dataset, variant = group
-    left = [run for run in runs if manifest_of(root / run.folder) is None]
+    left = [run for run in runs if not is_over(Path(run.folder), root)]
     block, size = config.block(scale, model, dataset, variant), scale.datasets[dataset].image_size
     parameters = _counter(model, block.model, size, block.training, device).model.count_parameters()
     if seen := records.get(group) or records.get((model, dataset)):
@@ -255,14 +256,15 @@ def within(found: Estimate, hours: float) -> bool:
 def as_text(found: Estimate, price: float | None = None) -> str:
     """For a terminal of 80 columns; `price` is that of an hour of one device."""
     costs, hours = found.costs, found.total("hours")
-    lines = [f"{'runs':34} {'done':>4} {'to do':>5} {'hours':>8} {'share':>5}  from - to"]
+    width = max(34, *(len(cost.what) for cost in costs))
+    lines = [f"{'runs':{width}} {'done':>4} {'to do':>5} {'hours':>8} {'share':>5}  from - to"]
     for cost in costs:
         share = f"{cost.hours / hours:5.0%}" if hours else ""
         text = f"{cost.hours:8.3g} {share}  {cost.low:.2g} - {cost.high:.2g}" if cost.todo else ""
-        lines.append(f"{cost.what:34} {cost.done:4} {cost.todo:5} {text}".rstrip())
+        lines.append(f"{cost.what:{width}} {cost.done:4} {cost.todo:5} {text}".rstrip())
     low, high = found.total("low"), found.total("high")
     done, todo = int(found.total("done")), int(found.total("todo"))
-    lines.append(f"{'all':34} {done:4} {todo:5} {hours:8.3g} {'':5}  {low:.2g} - {high:.2g}")
+    lines.append(f"{'all':{width}} {done:4} {todo:5} {hours:8.3g} {'':5}  {low:.2g} - {high:.2g}")
     if price is not None:
         lines.append(f"At {price:g} an hour: {hours * price:,.2f}, from {low * price:,.2f} to {high * price:,.2f}.")
     lines.append(f"Disk: {found.total('megabytes'):.0f} MB of checkpoints at most.")

@@ -67,6 +67,11 @@ def take_up(folder: Path, root: Path) -> Path | None:
     return kept
 
 
+def is_over(folder: Path, root: Path) -> bool:
+    """Whether the run has ended here, or in the clone that what is kept of it comes from."""
+    return any(manifest_of(path) for path in (root / folder, root / IN_PROGRESS / folder.relative_to("runs")))
+
+
 def let_go(folder: Path, root: Path) -> None:
     """Remove what is kept of a run, and the folders that this leaves empty."""
     kept = root / IN_PROGRESS / folder.relative_to("runs")

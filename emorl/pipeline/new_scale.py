@@ -41,8 +41,8 @@ def new_scale(
     if any(TEMPLATE not in scale.blocks(model) for model in MODELS):
         raise UserError(f"--like {like}: params/{like}.yaml has no models of {TEMPLATE} to take values from")
     size = image_size or scale.datasets[TEMPLATE].image_size
-    found = own.note(FolderSettings(source="folder", images=images, masks=masks, image_size=size, crop=crop, test=1))
     data = {"source": "folder", "images": images, "masks": masks, "image_size": size, "crop": crop}
+    found = own.note(config.validate(FolderSettings, data | {"test": 1}, path))
     settings = config.validate(FolderSettings, data | _splits(list(found.images)), path)
     blocks = {model: {name: _block(scale, model, size, slots, path)} for model in MODELS}
     content = {

@@ -149,6 +149,7 @@ class _Planning:
             at=series.at,
             evaluation=series.evaluation,
             split=series.split or self.scale.evaluation.split,
+            image_size=data.image_size if data else None,
             runs=[],
         )
 

@@ -39,6 +39,8 @@ class Series(Record):
     """Value of what the artifact varies from series to series."""
     evaluation: str
     split: str
+    image_size: int | None = None
+    """Pixels along a side; None where an older version has planned it."""
     runs: list[ShownRun]
 
 
@@ -161,6 +163,7 @@ class Row(Record):
     cells: list[Cell]
     controls: dict[str, float]
     untrained: float | None
+    image_size: int | None = None
     train_images: int | None
     images_scored: int | None
     started: int

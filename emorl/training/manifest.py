@@ -33,6 +33,10 @@ class Environment(Record):
     threads: int
     gpu: str | None
 
+    @property
+    def hardware(self) -> str:
+        return self.gpu or f"{self.cpu}, {self.threads} of {self.cpu_count} CPU threads"
+
 
 class Start(Record):
     """A start of the training: the code and the machine that took the steps from here to the next start."""
@@ -120,9 +124,8 @@ class Manifest(Origin):
 
     @property
     def hardware(self) -> str:
-        """What the last of its steps were taken on."""
-        machine = self.starts[-1].environment
-        return machine.gpu or f"{machine.cpu}, {machine.threads} of {machine.cpu_count} CPU threads"
+        """What its steps were taken on, one kind after the other."""
+        return ", then ".join(dict.fromkeys(start.environment.hardware for start in self.starts))
 
 
 def manifest_of(folder: Path) -> Manifest | None:

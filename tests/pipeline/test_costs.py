@@ -1,8 +1,11 @@
 """What `emorl plan` says before anything is started."""
 
+from pathlib import Path
+
 import pytest
 
 from emorl.pipeline import config, costs
+from emorl.pipeline.in_progress import IN_PROGRESS
 from emorl.pipeline.plan import make_plan
 from emorl.pipeline.provenance import environment
 from emorl.training.manifest import DataOrigin, Manifest, Start
@@ -93,3 +96,12 @@ def test_nothing_is_left_to_do(plan, tmp_path):
     assert found.total("todo") == 0
     assert costs.within(found, 0.0)
     assert costs.as_sentence(found, 2) == "Nothing is left to train."
+
+
+def test_what_is_over_in_the_clone_that_this_comes_from_is_done(plan, tmp_path):
+    run = plan.runs[0]
+    finish(tmp_path, run, seconds=1.0, steps=12)
+    kept = tmp_path / IN_PROGRESS / Path(run.folder).relative_to("runs")
+    kept.parent.mkdir(parents=True)
+    (tmp_path / run.folder).rename(kept)
+    assert costs.estimate(plan, "all", tmp_path).total("done") == 1

@@ -90,6 +90,8 @@ def test_the_block_is_refused_where_it_cannot_be(project, pictures):
     assert config.load_scale("mine").datasets == {"mine": settings}
     with pytest.raises(UserError, match=r"params/mine.yaml is there already"):
         new_scale.new_scale("mine", str(pictures), None, "test", 16, 3, "middle square")
+    with pytest.raises(UserError, match=r"params/cut.yaml: crop is 'foo'; must be 'middle square'"):
+        new_scale.new_scale("cut", str(pictures), None, "test", 16, 3, "foo")
     with pytest.raises(UserError, match="no name that is taken"):
         new_scale.new_scale("tetrominoes", str(pictures), None, "test", 16, 3, "middle square")
     path.write_text(path.read_text().replace("source: folder", "source: replica"))

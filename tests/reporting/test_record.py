@@ -21,7 +21,7 @@ from emorl.pipeline.records import Artifact
 from emorl.reporting.claims import load_bound
 from emorl.reporting.current import made_by, paper_of
 from emorl.reporting.figures.artifacts import make_artifact
-from emorl.reporting.page.provenance import renamed
+from emorl.reporting.page.provenance import cells_of, renamed
 from emorl.reporting.page.report import write_report
 from emorl.reporting.sharing import record as recording
 from emorl.reporting.sharing import recorded
@@ -283,6 +283,16 @@ def test_what_is_not_found_again_is_named(change, own):
     hash_anew(folder)
     found = mismatches(folder)
     assert any(sentence in mismatch for mismatch in found), found
+
+
+def test_a_clone_is_told_how_to_make_a_table_and_where_the_recorded_one_is(project, tmp_path):
+    shutil.copytree(project / RECORDED, tmp_path / RECORDED)
+    with pytest.raises(UserError) as error:
+        cells_of("table1 tetrominoes emorl", "test", tmp_path)
+    assert "'snakemake --cores all reproduce_table1 --config scale=test'" in str(error.value)
+    assert str(error.value).endswith(f"{RECORDED}/test/index.html has the recorded one")
+    with pytest.raises(UserError, match="there is no table or figure 'table9': there are table1, table2"):
+        cells_of("table9 tetrominoes emorl", "test", tmp_path)
 
 
 # ---- Names of models ----

@@ -114,6 +114,17 @@ def test_runs_that_have_not_bound_are_named(artifact, tmp_path):
     assert not any("Not bound" in note for note in other)
 
 
+def test_evaluations_that_are_not_there_are_a_sentence(artifact, tmp_path):
+    (tmp_path / artifact.series[0].runs[0].file).unlink()
+    with pytest.raises(UserError, match=r"seed0/evaluation.json is not there \(1 in all\): 'snakemake --cores all"):
+        make_artifact("table1", artifact, tmp_path, PAPER, "")
+
+
+def test_the_size_of_images_stands_below_the_table(artifact, tmp_path):
+    table = built(with_series(artifact, image_size=35), tmp_path)
+    assert any("images of 35 x 35 pixels" in note for note in table.notes)
+
+
 def test_the_untrained_network_has_a_column_of_its_own(artifact, tmp_path):
     table = built(artifact, tmp_path)
     assert table.rows[0].untrained == pytest.approx(3.0)

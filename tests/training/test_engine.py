@@ -177,6 +177,16 @@ def test_who_takes_no_step_signs_nothing(job):
     assert path.read_text() == manifest
 
 
+def test_hardware_is_that_of_every_start(job):
+    stop_after(job, steps=7)
+    manifest = run_silently(job)
+    on_a_gpu = manifest.starts[0].environment.model_copy(update={"gpu": "NVIDIA H100"})
+    starts = [manifest.starts[0].model_copy(update={"environment": on_a_gpu}), manifest.starts[1]]
+    machine = manifest.starts[1].environment.hardware
+    assert manifest.hardware == machine
+    assert manifest.model_copy(update={"starts": starts}).hardware == f"NVIDIA H100, then {machine}"
+
+
 def test_nan_is_recorded_as_failure(job, monkeypatch):
     poison(monkeypatch, at_step=5, value=float("nan"))
     with pytest.raises(engine.Diverged, match=r"step 6.*loss is nan"):

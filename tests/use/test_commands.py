@@ -70,6 +70,14 @@ def test_a_pictures_result_does_not_depend_on_the_others(emorl, model_file, scen
     assert all(np.array_equal(one[name], both[name]) for name in one)
 
 
+def test_pictures_of_one_name_keep_their_endings(emorl, model_file, scene_file, tmp_path):
+    (tmp_path / "set").mkdir()
+    for ending in ("png", "jpg"):
+        Image.open(scene_file).convert("RGB").save(tmp_path / "set" / f"x.{ending}")
+    emorl("segment", tmp_path / "set", "--checkpoint", model_file, "--out", tmp_path / "out")
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {"x.png", "x.jpg"}
+
+
 def test_test_time_settings_can_be_changed(emorl, model_file, scene_file, tmp_path):
     for steps in (0, 3):
         out = ("--out", tmp_path / str(steps), "--inference", f"refinement_steps={steps}")
@@ -102,7 +110,7 @@ def test_export_of_several_runs_is_a_sentence(emorl, tmp_path):
 
 @pytest.mark.parametrize(("arguments", "sentence"), [
     (("missing.png",), "missing.png: there is no such file"),
-    (("a/scene.png", "b/scene.jpg"), "would both be written to"),
+    (("a/scene.png", "b/scene.png"), "would both be written to"),
     (("scene.png", "--inference", "steps"), "must be KEY=VALUE"),
     (("scene.png", "--inference", "refinement_steps=many"), "must be KEY=VALUE with a number"),
     (("scene.png", "--checkpoint", "scene.png"), "scene.png is damaged or no checkpoint"),

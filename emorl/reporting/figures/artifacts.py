@@ -33,7 +33,7 @@ def make_artifact(
     NAME.json, the record.
 
     `paper`: what the paper printed in a table's cells; `bound`: as in `tables.build`. Raises UserError for an artifact
-    that nothing of the plan is shown in.
+    that nothing of the plan is shown in, or whose evaluations are not there.
     """
     folder = root / "reports" / planned.scale
     if planned.needs_runs and not planned.series:
@@ -41,6 +41,10 @@ def make_artifact(
             f"params/{planned.scale}.yaml trains none of the chosen models on any of the chosen data sets "
             f"that {planned.title} shows"
         )
+    files = [run.file for run in planned.runs] + ([planned.benchmark.file] if planned.benchmark else [])
+    if missing := [file for file in files if not (root / file).exists()]:
+        command = f"snakemake --cores all reproduce_{name} --config scale={planned.scale}"
+        raise UserError(f"{missing[0]} is not there ({len(missing)} in all): '{command}' makes what is missing")
     drawing = find_drawing(planned.draw)
     chosen = list(_chosen(planned, root)) if drawing.takes == "pictures" else []
     inputs = {file: sha256_of_file(root / file) for file in _inputs(planned, chosen)}

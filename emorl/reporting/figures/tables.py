@@ -65,6 +65,7 @@ def _row(series: Series, frame: pd.DataFrame, metrics: list[str], paper: Paper) 
         cells=[_cell(series, frame, metric, paper) for metric in metrics],
         controls={name: value for name in CONTROLS if (value := fg_ari[name]) is not None},
         untrained=fg_ari["untrained"],
+        image_size=series.image_size,
         train_images=_count(frame, "train_images"),
         images_scored=_count(frame, "images_scored"),
         started=len(series.runs),
@@ -100,7 +101,8 @@ def _notes(rows: list[Row]) -> list[str]:
         notes[0] += " (**): as the paper's authors replicated it."
     for title, row in {row.dataset_title: row for row in rows if row.images_scored is not None}.items():
         scored = f"{row.images_scored} {row.split} images, background pixels left out"
-        notes.append(f"{title}: trained on {row.train_images} images, scored on {scored}.")
+        pixels = "" if row.image_size is None else f" of {row.image_size} x {row.image_size} pixels"
+        notes.append(f"{title}: trained on {row.train_images} images{pixels}, scored on {scored}.")
     replicas = sorted({row.dataset_title for row in rows if row.source == "replica"})
     if replicas:
         notes.append(f"Data: a replica of {', '.join(replicas)}, not the published records.")

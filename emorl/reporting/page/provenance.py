@@ -9,7 +9,9 @@ import pandas as pd
 
 from emorl.data.store import describe
 from emorl.pipeline import config
+from emorl.pipeline.in_progress import IN_PROGRESS
 from emorl.pipeline.made import made
+from emorl.pipeline.plan import make_plan
 from emorl.pipeline.records import Artifact, Cell, PlannedArtifact, Row, Series, ShownRun
 from emorl.pipeline.runs import Run, select_runs
 from emorl.reporting.claims import load_bound
@@ -18,6 +20,7 @@ from emorl.reporting.differences import as_read, differences, frame_differences
 from emorl.reporting.figures import tables
 from emorl.reporting.figures.artifacts import numbers_of
 from emorl.reporting.page.render import PaperValue, Seed
+from emorl.reporting.sharing.recorded import RECORDED
 from emorl.runtime.errors import UserError
 from emorl.runtime.files import ROOT, sha256_of_file, sha256_of_json
 from emorl.runtime.progress import progress
@@ -90,7 +93,13 @@ def cells_of(name: str, scale: str, root: Path) -> list[Origin]:
     table_name, *keys = name.split()
     file = Path("reports") / scale / f"{table_name}.json"
     if not (root / file).exists():
-        raise UserError(f"{file} is not there: make it with 'snakemake reproduce_{table_name}'")
+        planned = make_plan(scale, {}).artifacts
+        if table_name not in planned:
+            raise UserError(f"there is no table or figure {table_name!r}: there are {', '.join(planned)}")
+        command = f"snakemake --cores all reproduce_{table_name} --config scale={scale}"
+        record = RECORDED / scale / "index.html"
+        recorded = f"; {record} has the recorded one" if (root / record).exists() else ""
+        raise UserError(f"{file} is not there: make it with '{command}'{recorded}")
     artifact = Artifact.read(root / file)
     table = artifact.table
     if table is None:
@@ -142,7 +151,9 @@ def _as_text(origin: Origin, root: Path) -> str:
         lines.append(f"    run      {seed['run']}")
         if manifest := manifest_of(root / seed["run"]):
             lines += [f"    {line}" for line in _of_manifest(manifest)]
-        lines.append(f"    again    {seed['command']}, once that folder is moved away")
+        kept = IN_PROGRESS / Path(seed["run"]).relative_to("runs")
+        folders = f"that folder and {kept} are" if (root / kept).exists() else "that folder is"
+        lines.append(f"    again    {seed['command']}, once {folders} moved away")
     return "\n".join(lines)
 
 
@@ -175,6 +186,7 @@ def mismatches(scale: str, root: Path) -> list[str]:
     folder = root / "reports" / scale
     found = made(scale, root)
     if not found.artifacts and not found.stale:
+        config.load_scale(scale)  # which refuses what is none
         raise UserError(f"reports/{scale} has no table or figure: nothing has been made at scale {scale}")
     sentences = [f"{name}: {reason}" for name, reason in found.stale.items()]
     for name, artifact in progress(found.artifacts.items(), "verify", "artifacts"):

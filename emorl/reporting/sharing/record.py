@@ -65,7 +65,8 @@ def write_record(scale: str, root: Path) -> Path:
         cells = scored_cells(shown)
         models = _write_weights(scale, cells, root, record)
         models.write(record / RecordedModels.FILE)
-        write_text(record / "README.md", _readme(scale, cells, models, root))
+        runs = {run.folder for artifact in shown.values() for run in artifact.shows.runs}
+        write_text(record / "README.md", _readme(scale, runs, cells, models, root))
         _write_sums(record)
         mismatches = [sentence for check in recheck(record) for sentence in check.mismatches]
         if mismatches:
@@ -141,10 +142,11 @@ def _model(name: str, scale: str, series: Series, cell: Cell) -> RecordedModel:
 # ---- Texts ----------------------------------------------------------------------------------------------------------
 
 
-def _readme(scale: str, cells: Cells, models: RecordedModels, root: Path) -> str:
+def _readme(scale: str, runs: set[str], cells: Cells, models: RecordedModels, root: Path) -> str:
     template = jinja2.Template((ASSETS / "record.md").read_text(encoding="utf-8"), keep_trailing_newline=True)
-    manifests = [manifest_of(root / run.folder) for series, _, _ in cells for run in series.runs]
-    commits = sorted({str(start.git_commit)[:10] for manifest in manifests if manifest for start in manifest.starts})
+    manifests = [manifest_of(root / folder) for folder in runs]
+    starts = [start for manifest in manifests if manifest for start in manifest.starts]
+    commits = sorted({f"{str(start.git_commit)[:10]}{' with changes' if start.git_dirty else ''}" for start in starts})
     return template.render(
         scale=scale,
         statement=STATEMENTS[config.load_scale(scale).purpose],
