@@ -129,11 +129,15 @@ def claims(
     from emorl.pipeline.made import made
     from emorl.reporting.claims import as_text, expected_text, heading, load_claims
     from emorl.reporting.page.report import write_claims
+    from emorl.reporting.sharing.recorded import where_recorded
 
     if expected:
         print(expected_text(load_claims()))
         return
-    verdicts, purpose = write_claims(scale, ROOT, made(scale, ROOT)), config.load_scale(scale).purpose
+    purpose, there = config.load_scale(scale).purpose, made(scale, ROOT)
+    if not there.artifacts:
+        print(f"warning: nothing has been made at scale {scale}{where_recorded(scale, ROOT)}", file=sys.stderr)
+    verdicts = write_claims(scale, ROOT, there)
     if as_json:
         judged = {"scale": scale, "purpose": purpose, "statement": heading(purpose)}
         print_json(judged | {"verdicts": [asdict(verdict) for verdict in verdicts]})

@@ -290,7 +290,7 @@ def test_a_clone_is_told_how_to_make_a_table_and_where_the_recorded_one_is(proje
     with pytest.raises(UserError) as error:
         cells_of("table1 tetrominoes emorl", "test", tmp_path)
     assert "'snakemake --cores all reproduce_table1 --config scale=test'" in str(error.value)
-    assert str(error.value).endswith(f"{RECORDED}/test/index.html has the recorded one")
+    assert str(error.value).endswith(f"; {RECORDED}/test has the recorded results")
     with pytest.raises(UserError, match="there is no table or figure 'table9': there are table1, table2"):
         cells_of("table9 tetrominoes emorl", "test", tmp_path)
 

@@ -96,7 +96,7 @@ def test_every_form_says_what_it_is(artifact, tmp_path):
             assert needed in text
         text = " ".join(text.split())
         assert "seed 2 (diverged)" in text
-        assert "Controls on Tetrominoes: true masks 100.0, one slot 0.0, random slots 0.0." in text  # no minus zero
+        assert "true masks 100.0, one slot 0.0, random slots 0.0." in text  # no minus zero
     assert max(map(len, (folder / "table1.txt").read_text().splitlines())) <= 80
     Image.open(folder / "table1.png").verify()
     assert (folder / "table1.pdf").read_bytes().startswith(b"%PDF")

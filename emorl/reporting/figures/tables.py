@@ -107,7 +107,8 @@ def _notes(rows: list[Row]) -> list[str]:
     if replicas:
         notes.append(f"Data: a replica of {', '.join(replicas)}, not the published records.")
     for title, controls in {row.dataset_title: row.controls for row in rows if row.controls}.items():
-        notes.append(f"Controls on {title}: {', '.join(f'{CONTROLS[n]} {v:z.1f}' for n, v in controls.items())}.")
+        scores = ", ".join(f"{CONTROLS[name]} {value:z.1f}" for name, value in controls.items())
+        notes.append(f"Controls on {title} at its labels' own size: {scores}.")
     for row in rows:
         if row.failed:
             seeds = ", ".join(map(str, row.failed))

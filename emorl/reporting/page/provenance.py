@@ -20,7 +20,7 @@ from emorl.reporting.differences import as_read, differences, frame_differences
 from emorl.reporting.figures import tables
 from emorl.reporting.figures.artifacts import numbers_of
 from emorl.reporting.page.render import PaperValue, Seed
-from emorl.reporting.sharing.recorded import RECORDED
+from emorl.reporting.sharing.recorded import where_recorded
 from emorl.runtime.errors import UserError
 from emorl.runtime.files import ROOT, sha256_of_file, sha256_of_json
 from emorl.runtime.progress import progress
@@ -97,9 +97,7 @@ def cells_of(name: str, scale: str, root: Path) -> list[Origin]:
         if table_name not in planned:
             raise UserError(f"there is no table or figure {table_name!r}: there are {', '.join(planned)}")
         command = f"snakemake --cores all reproduce_{table_name} --config scale={scale}"
-        record = RECORDED / scale / "index.html"
-        recorded = f"; {record} has the recorded one" if (root / record).exists() else ""
-        raise UserError(f"{file} is not there: make it with '{command}'{recorded}")
+        raise UserError(f"{file} is not there: make it with '{command}'{where_recorded(scale, root)}")
     artifact = Artifact.read(root / file)
     table = artifact.table
     if table is None:
@@ -187,7 +185,8 @@ def mismatches(scale: str, root: Path) -> list[str]:
     found = made(scale, root)
     if not found.artifacts and not found.stale:
         config.load_scale(scale)  # which refuses what is none
-        raise UserError(f"reports/{scale} has no table or figure: nothing has been made at scale {scale}")
+        nothing = f"reports/{scale} has no table or figure: nothing has been made at scale {scale}"
+        raise UserError(nothing + where_recorded(scale, root))
     sentences = [f"{name}: {reason}" for name, reason in found.stale.items()]
     for name, artifact in progress(found.artifacts.items(), "verify", "artifacts"):
         sentences += [f"{name}: {sentence}" for sentence in _of_artifact(name, artifact, folder, root)]

@@ -95,6 +95,11 @@ def recorded_scales(root: Path) -> list[str]:
     return [path.parents[1].name for path in sorted((root / RECORDED).glob(f"*/{RecordedModels.FILE}"))]
 
 
+def where_recorded(scale: str, root: Path) -> str:
+    """The end of a sentence on what has not been made here, but may be recorded."""
+    return f"; {RECORDED / scale} has the recorded results" if scale in recorded_scales(root) else ""
+
+
 def recorded_models(root: Path) -> list[RecordedModel]:
     folders = [root / RECORDED / scale for scale in recorded_scales(root)]
     return [model for folder in folders for model in RecordedModels.read(folder / RecordedModels.FILE).models]
