@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from functools import cache
 from itertools import product
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, NamedTuple, TypeVar
 
 from pydantic import AfterValidator, BeforeValidator, Field, PrivateAttr, ValidationError, create_model
 
@@ -141,12 +141,23 @@ class ScaleSettings(Settings):
             raise UserError(f"there is no model '{model}': known are {', '.join(_models())}")
         return getattr(getattr(self, "models"), model)  # noqa: B009 - of the class that `scale_class` makes
 
-    def cells(self, artifact: str, series: "SeriesSettings") -> Iterator[tuple[str, str, str, bool]]:
-        """Data set, model, variant of what an artifact's series shows here, and whether this scale trains it."""
+    def cells(self, artifact: str, series: "SeriesSettings") -> Iterator["PlannedCell"]:
+        """What an artifact's series shows here."""
         instead = self.moves.get(artifact, {})
         for dataset, model, variant in product(series.datasets, series.models, series.variants):
             name = instead.get(dataset, dataset)
-            yield name, model, variant, name in self.blocks(model) and variant not in self.leaves_out
+            trained = name in self.blocks(model) and variant not in self.leaves_out
+            yield PlannedCell(name, model, variant, trained, dataset if name != dataset else None)
+
+
+class PlannedCell(NamedTuple):
+    dataset: str
+    model: str
+    variant: str
+    trained: bool
+    """Whether this scale does."""
+    in_place_of: str | None
+    """The data set that this one stands in for here."""
 
 
 class SeriesSettings(Settings):

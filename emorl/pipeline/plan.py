@@ -95,7 +95,7 @@ class _Planning:
     asked_for: list[runs.Run] = field(default_factory=list)
 
     def artifact(self, name: str, artifact: config.ArtifactSettings) -> PlannedArtifact:
-        cells = [(series, *cell) for series in artifact.series for cell in self.scale.cells(name, series)]
+        cells = [(series, cell) for series in artifact.series for cell in self.scale.cells(name, series)]
         there = self._trained_there(name, artifact) if self.everything and artifact.draw == "table" else set()
         moved = self.scale.moves.get(name, {})
         instead = [f"{title_of(to)} in place of {title_of(of)}" for of, to in moved.items()]
@@ -109,14 +109,14 @@ class _Planning:
             purpose=self.scale.purpose,
             needs_runs=bool(artifact.series),
             series=[
-                self._series(series, dataset, model, variant)
-                for series, dataset, model, variant, trained in cells
-                if trained and dataset in self.datasets and model in self.models
+                self._series(series, cell)
+                for series, cell in cells
+                if cell.trained and cell.dataset in self.datasets and cell.model in self.models
             ],
             elsewhere=[
-                self._without_runs(series, dataset, model, variant)
-                for series, dataset, model, variant, trained in cells
-                if not trained and (dataset, model, variant) in there
+                self._without_runs(series, cell)
+                for series, cell in cells
+                if not cell.trained and (cell.dataset, cell.model, cell.variant) in there
             ],
             left_to=self.scale.left_to,
             moved=moved,
@@ -129,23 +129,25 @@ class _Planning:
             return set()
         other = config.load_scale(self.scale.left_to)
         cells = (cell for series in artifact.series for cell in other.cells(name, series))
-        return {(dataset, model, variant) for dataset, model, variant, trained in cells if trained}
+        return {(cell.dataset, cell.model, cell.variant) for cell in cells if cell.trained}
 
-    def _series(self, series: config.SeriesSettings, dataset: str, model: str, variant: str) -> Series:
-        chosen = runs.select_runs(self.scale, [model], [dataset], variant, self.seeds, series.split)[: series.first]
+    def _series(self, series: config.SeriesSettings, cell: config.PlannedCell) -> Series:
+        scale, split = self.scale, series.split
+        chosen = runs.select_runs(scale, [cell.model], [cell.dataset], cell.variant, self.seeds, split)[: series.first]
         shown = [self._shown(run, series.evaluation) for run in chosen]
-        return self._without_runs(series, dataset, model, variant).model_copy(update={"runs": shown})
+        return self._without_runs(series, cell).model_copy(update={"runs": shown})
 
-    def _without_runs(self, series: config.SeriesSettings, dataset: str, model: str, variant: str) -> Series:
-        data = self.scale.datasets.get(dataset)
+    def _without_runs(self, series: config.SeriesSettings, cell: config.PlannedCell) -> Series:
+        data, title = self.scale.datasets.get(cell.dataset), model_class(cell.model).title
+        instead = f" in place of {title_of(cell.in_place_of)}" if cell.in_place_of else ""
         return Series(
-            model=model,
-            model_title=model_class(model).title,
-            dataset=dataset,
-            dataset_title=title_of(dataset),
+            model=cell.model,
+            model_title=title,
+            dataset=cell.dataset,
+            dataset_title=title_of(cell.dataset) + instead,
             source=data.source if data else "",
-            variant=variant,
-            label=series.label or model_class(model).title,
+            variant=cell.variant,
+            label=series.label or title,
             at=series.at,
             evaluation=series.evaluation,
             split=series.split or self.scale.evaluation.split,

@@ -243,7 +243,7 @@ def check_every_run(scale: config.ScaleSettings) -> None:
     """Raises UserError where a run or an evaluation that a table or figure asks for cannot be."""
     for name, artifact in config.load_experiments().artifacts.items():
         for series in artifact.series:
-            for dataset, model, variant, trained in scale.cells(name, series):
+            for dataset, model, variant, trained, _ in scale.cells(name, series):
                 if trained:
                     run = select_runs(scale, [model], [dataset], variant, split=series.split)[0]
                     if series.evaluation != "training":

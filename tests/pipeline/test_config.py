@@ -223,6 +223,7 @@ def test_an_artifact_can_move_to_a_cheaper_data_set(params):
     figures = make_plan("test", {}).artifacts
     assert {series.dataset for series in figures["fig8"].series} == {"tetrominoes"}
     assert figures["fig8"].caption.endswith("; at this scale on Tetrominoes in place of CLEVR6")
+    assert {series.dataset_title for series in figures["fig8"].series} == {"Tetrominoes in place of CLEVR6"}
     assert {series.dataset for series in figures["fig3"].series} == {"clevr6"}
 
 
@@ -232,7 +233,7 @@ def test_refinement_at_test_time_is_that_of_the_end_of_training(scale):
     settings = config.load_scale(scale)
     every = config.load_experiments().artifacts.items()
     cells = {cell for name, artifact in every for series in artifact.series for cell in settings.cells(name, series)}
-    for dataset, model, variant, trained in cells:
+    for dataset, model, variant, trained, _ in cells:
         if model == "emorl" and trained:
             run = config.block(settings, "emorl", dataset, variant)
             last = refinement_steps(run.training.steps - 1, run.model.refinement)

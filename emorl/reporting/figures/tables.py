@@ -9,6 +9,7 @@ from itertools import zip_longest
 import pandas as pd
 from matplotlib.figure import Figure
 
+from emorl.data import title_of
 from emorl.evaluation.metrics import METRICS
 from emorl.evaluation.parts.statistics import summarise
 from emorl.pipeline.records import Cell, Column, Paper, PlannedArtifact, Printed, Row, Series, Table
@@ -103,10 +104,10 @@ def _notes(rows: list[Row]) -> list[str]:
         scored = f"{row.images_scored} {row.split} images, background pixels left out"
         pixels = "" if row.image_size is None else f" of {row.image_size} x {row.image_size} pixels"
         notes.append(f"{title}: trained on {row.train_images} images{pixels}, scored on {scored}.")
-    replicas = sorted({row.dataset_title for row in rows if row.source == "replica"})
+    replicas = sorted({title_of(row.dataset) for row in rows if row.source == "replica"})
     if replicas:
         notes.append(f"Data: a replica of {', '.join(replicas)}, not the published records.")
-    for title, controls in {row.dataset_title: row.controls for row in rows if row.controls}.items():
+    for title, controls in {title_of(row.dataset): row.controls for row in rows if row.controls}.items():
         scores = ", ".join(f"{CONTROLS[name]} {value:z.1f}" for name, value in controls.items())
         notes.append(f"Controls on {title} at its labels' own size: {scores}.")
     for row in rows:
