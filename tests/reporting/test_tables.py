@@ -107,6 +107,17 @@ def test_every_form_says_what_it_is(artifact, tmp_path):
     assert Artifact.read(folder / "table1.json").table == tables.build(artifact, frame, PAPER)
 
 
+def test_texts_of_a_picture_do_not_overlap(artifact, tmp_path):
+    wide = with_series(artifact, dataset_title="Tetrominoes in place of CLEVR6", label="without DualGRU")
+    table = built(wide.model_copy(update={"metrics": ["fg_ari", "mse", "kl"]}), tmp_path)
+    figure = tables.draw(table)
+    (drawn,) = figure.axes[0].tables
+    figure.canvas.draw()
+    cells = {place: cell.get_text().get_window_extent() for place, cell in drawn.get_celld().items()}
+    beside = [(cells[row, column], cells[row, column + 1]) for row, column in cells if (row, column + 1) in cells]
+    assert all(left.x1 < right.x0 for left, right in beside)
+
+
 def test_runs_that_have_not_bound_are_named(artifact, tmp_path):
     frame = metrics.gather(artifact, tmp_path)
     bound, other = (tables.build(artifact, frame, PAPER, bound=bound).notes for bound in (97.0, 90.0))

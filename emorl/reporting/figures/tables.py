@@ -23,6 +23,8 @@ KINDS = {
     "demonstration": "DEMONSTRATION, not a reproduction",
     "test": "TEST of the pipeline, not a reproduction",
 }
+FITTING = 100
+"""Characters that a picture of a table has room for in a line, at its usual size."""
 CONTROLS = {"true_masks": "true masks", "one_slot": "one slot", "random_slots": "random slots"}
 
 
@@ -231,8 +233,10 @@ def draw(table: Table) -> Figure:
             edges="horizontal",
         )
         drawn.auto_set_font_size(False)
-        drawn.set_fontsize(8)
-        axes.set_title(f"{table.title}\n{table.caption}", loc="left", fontsize=9)
+        drawn.set_fontsize(8 * min(1, FITTING / sum(widths)))
+        for cell in drawn.get_celld().values():
+            cell.PAD = 0.02  # of its width, which else indents a wide column's texts into the next
+        axes.set_title("\n".join([table.title, *textwrap.wrap(table.caption, 90)]), loc="left", fontsize=9)
         axes.annotate(notes, (0, 0), (0, -6), textcoords="offset points", va="top", fontsize=6.5, color="0.35")
     return figure
 
