@@ -2,6 +2,7 @@
 
 import json
 import sys
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -204,15 +205,14 @@ def _found(images: list[Path], out: Path) -> tuple[dict[Path, Path], set[Path]]:
 
 def _folders(images: list[Path], out: Path, places: list[Path]) -> dict[Path, Path]:
     """A folder in `out` for each picture, named after it, or after its place below a folder."""
-    folders: dict[Path, Path] = {}
+    stems = Counter(place.with_suffix("") for place in places)
+    taken: dict[Path, Path] = {}
     for image, place in zip(images, places, strict=True):
-        namesakes = [other for other in places if other != place and other.with_suffix("") == place.with_suffix("")]
-        folder = out / (place if namesakes else place.with_suffix(""))  # x.png and x.jpg keep their endings
-        twin = next((other for other, its in folders.items() if its == folder and other != image), None)
-        if twin is not None:
+        stem = place.with_suffix("")
+        folder = out / (stem if stems[stem] == 1 else place)  # x.png and x.jpg keep their endings
+        if (twin := taken.setdefault(folder, image)) != image:
             raise UserError(f"{twin} and {image} would both be written to {folder}: take them one after the other")
-        folders[image] = folder
-    return folders
+    return {image: folder for folder, image in taken.items()}
 
 
 def _segment_films(folders: dict[Path, Path], model: "TrainedModel", seed: int) -> None:
