@@ -256,7 +256,7 @@ def within(found: Estimate, hours: float) -> bool:
 def as_text(found: Estimate, price: float | None = None) -> str:
     """For a terminal of 80 columns; `price` is that of an hour of one device."""
     costs, hours = found.costs, found.total("hours")
-    width = max(34, *(len(cost.what) for cost in costs))
+    width = max([34, *(len(cost.what) for cost in costs)])
     lines = [f"{'runs':{width}} {'done':>4} {'to do':>5} {'hours':>8} {'share':>5}  from - to"]
     for cost in costs:
         share = f"{cost.hours / hours:5.0%}" if hours else ""

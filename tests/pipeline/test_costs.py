@@ -105,3 +105,8 @@ def test_what_is_over_in_the_clone_that_this_comes_from_is_done(plan, tmp_path):
     kept.parent.mkdir(parents=True)
     (tmp_path / run.folder).rename(kept)
     assert costs.estimate(plan, "all", tmp_path).total("done") == 1
+
+
+def test_what_needs_no_run_costs_nothing(plan, tmp_path):
+    text = costs.as_text(costs.estimate(plan, "fig12", tmp_path))
+    assert text.splitlines()[1].split() == ["all", "0", "0", "0", "0", "-", "0"]

@@ -11,7 +11,7 @@ from emorl.pipeline import config
 from emorl.pipeline.in_progress import let_go
 from emorl.pipeline.plan import make_plan
 from emorl.pipeline.portable import export
-from emorl.pipeline.records import Artifact, Cell, Row, Series
+from emorl.pipeline.records import Cell, Row, Series
 from emorl.reporting.current import page_is_current
 from emorl.reporting.figures.tables import SOURCES, mean_and_std
 from emorl.reporting.page.render import ASSETS
@@ -52,10 +52,12 @@ def write_record(scale: str, root: Path) -> Path:
         raise UserError(
             f"reports/{scale}/index.html does not show what is there now: run 'emorl report --scale {scale}' first"
         )
+    shown_runs = [run for artifact in shown.values() for run in artifact.shows.runs]
+    runs = {run.folder for run in shown_runs}
     folder.parent.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(dir=folder.parent, prefix=".") as temporary:
         record = Path(temporary) / scale
-        arrays = {run.arrays for artifact in shown.values() for run in artifact.shows.runs}
+        arrays = {run.arrays for run in shown_runs}
         files = results_of(scale, shown, root, (Manifest.FILE, METRICS)) | _values(scale)
         inputs = {file for artifact in shown.values() for file in artifact.inputs}
         for name, path in files.items():
@@ -65,7 +67,6 @@ def write_record(scale: str, root: Path) -> Path:
         cells = scored_cells(shown)
         models = _write_weights(scale, cells, root, record)
         models.write(record / RecordedModels.FILE)
-        runs = {run.folder for artifact in shown.values() for run in artifact.shows.runs}
         write_text(record / "README.md", _readme(scale, runs, cells, models, root))
         _write_sums(record)
         mismatches = [sentence for check in recheck(record) for sentence in check.mismatches]
@@ -74,17 +75,17 @@ def write_record(scale: str, root: Path) -> Path:
         if folder.exists():
             os.replace(folder, Path(temporary) / "before")
         os.replace(record, folder)
-    _let_go_if_complete(scale, shown, root)
+    _let_go_if_complete(scale, runs, root)
     readme = root / "README.md"
     if readme.exists():
         write_text(readme, with_results(readme.read_text(encoding="utf-8"), root))
     return folder
 
 
-def _let_go_if_complete(scale: str, shown: dict[str, Artifact], root: Path) -> None:
+def _let_go_if_complete(scale: str, recorded: set[str], root: Path) -> None:
     """Once all runs of the scale are recorded, none has to go on elsewhere."""
     planned = {run.folder for artifact in make_plan(scale, {}).artifacts.values() for run in artifact.runs}
-    if planned <= {run.folder for artifact in shown.values() for run in artifact.shows.runs}:
+    if planned <= recorded:
         for folder in planned:
             let_go(Path(folder), root)
 
