@@ -142,14 +142,14 @@ def models(as_json: AsJson = False) -> None:
     if not found:
         print("No models are recorded yet: 'emorl record' does, 'emorl export' makes a file of any run")
         return
-    bound = load_bound()
-    print(f"{'name':33} FG-ARI x 100 by seed, [of the weights]")
+    bound, width = load_bound(), max(len(model.name) for model in found)
+    print(f"{'name':{width}} FG-ARI x 100 by seed, [of the weights]")
     for model in found:
         scores = " ".join(
             f"[{score:.1f}]" if seed == model.seed else f"{score:.1f}" for seed, score in model.scores.items()
         )
         unbound = "not bound" if bound is not None and model.scores[model.seed] < bound else ""
-        print(f"{model.name:33} {scores:16} {model.scale}, {model.source:10} {unbound}".rstrip())
+        print(f"{model.name:{width}} {scores:16} {model.scale}, {model.source:10} {unbound}".rstrip())
 
 
 def doctor(

@@ -363,6 +363,11 @@ class EfficientMORL(Model[EmorlSettings, EmorlInference]):
                     nn.init.uniform_(parameter, -bound, bound)
 
     @classmethod
+    def curriculum(cls, settings: EmorlSettings) -> str:
+        steps = [str(I) for _, I in sorted(settings.refinement.items())]
+        return f"I = {', then '.join(steps)}"
+
+    @classmethod
     def check(cls, settings: EmorlSettings, image_size: int) -> list[str]:
         if settings.decoder == "deconvolutional" and image_size % 16:
             raise ValueError(f"decoder deconvolutional needs an image size divisible by 16, not {image_size}")

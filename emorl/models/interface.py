@@ -88,6 +88,11 @@ class Model(nn.Module, ABC, Generic[ModelSettings, InferenceSettings]):
         """Sentences about settings that are allowed but surprising. Raises ValueError for an impossible combination."""
         return []
 
+    @classmethod
+    def curriculum(cls, settings: ModelSettings) -> str:
+        """What changes over training beside the learning rate, for people: "I = 3, then 1"; "" where nothing does."""
+        return ""
+
     def phase(self, step: int) -> Hashable:
         """What of `step` decides which operations a training step does; where it is equal, only values differ."""
         return None

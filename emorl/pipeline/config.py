@@ -126,6 +126,9 @@ class ScaleSettings(Settings):
     moves: dict[str, dict[DataSetName, DataSetName]] = Field({})
     """Artifacts made on other data sets than params/experiments.yaml says: {artifact: {of: to}}."""
 
+    cannot: dict[str, dict[str, str]] = Field({})
+    """Claims of params/claims.yaml, by artifact, that this scale's settings have no say on, and why not."""
+
     @property
     def name(self) -> str:
         return self._name
@@ -235,9 +238,10 @@ def load_scale(name: str) -> ScaleSettings:
         for variant in variants:
             if variant not in experiments.variants:
                 raise UserError(f"{scale.file}: {key}: {_unknown_variant(variant, experiments)}")
-    for artifact in scale.moves:
-        if artifact not in experiments.artifacts:
-            raise UserError(f"{scale.file}: moves: there is no artifact '{artifact}' in params/experiments.yaml")
+    for key, artifacts in (("moves", list(scale.moves)), ("cannot", list(scale.cannot))):
+        for artifact in artifacts:
+            if artifact not in experiments.artifacts:
+                raise UserError(f"{scale.file}: {key}: there is no artifact '{artifact}' in params/experiments.yaml")
     if scale.left_to is not None and scale.left_to not in scales():
         raise UserError(f"{scale.file}: left_to is {scale.left_to!r}; must be a scale: {', '.join(scales())}")
     return scale

@@ -111,8 +111,8 @@ def estimate(plan: Plan, target: str, root: Path, device: str = "this") -> Estim
     chosen = DEVICES[device] if device in DEVICES else this_device()
     needed = {run.folder for name in plan.targets[target] for run in plan.artifacts[name].runs}
     measured = list(_measured(root, device, chosen))
-    seen = _seconds_per_step(plan, {manifest.digest: manifest for manifest in measured})
-    calibration = Calibration(tuple(_factor(manifest, chosen) for manifest in progress(measured, "calibrate", "runs")))
+    factors = [_factor(manifest, chosen) for manifest in progress(measured, "calibrate", "runs")]
+    seen, calibration = _seen(plan, measured, factors), Calibration(tuple(factors))
     groups: dict[Group, list[PlannedRun]] = defaultdict(list)
     for run in plan.runs:
         if run.folder in needed:
@@ -127,7 +127,7 @@ def _cost(
     scale: config.ScaleSettings,
     group: Group,
     runs: list[PlannedRun],
-    records: dict[tuple[str, ...], list[float]],
+    seen: dict[tuple[str, ...], list[float]],
     calibration: Calibration,
     device: Device,
     root: Path,
@@ -136,12 +136,14 @@ def _cost(
     left = [run for run in runs if not is_over(Path(run.folder), root)]
     block, size = config.block(scale, model, dataset, variant), scale.datasets[dataset].image_size
     parameters = _counter(model, block.model, size, block.training, device).model.count_parameters()
-    if seen := records.get(group) or records.get((model, dataset)):
+    counted = _seconds(model, block.model, size, block.training, device)
+    if factors := seen.get(group) or seen.get((model, dataset)):
         source = "finished runs"
-        seconds = [runs[0].steps * step for step in (statistics.median(seen), min(seen), max(seen))]
+        middle = math.sqrt(counted[0] * counted[1])
+        seconds = [middle * factor for factor in (statistics.median(factors), min(factors), max(factors))]
     else:
         source = "counting"
-        seconds = list(calibration.interval(*_seconds(model, block.model, size, block.training, device)))
+        seconds = list(calibration.interval(*counted))
     hours = [len(left) * value / 3600 for value in seconds]
     return Cost(
         what=f"{model} {dataset} {variant}",
@@ -178,18 +180,16 @@ def _measured(root: Path, device: str, chosen: Device) -> Iterator[Manifest]:
             yield manifest
 
 
-def _seconds_per_step(plan: Plan, measured: dict[str, Manifest]) -> dict[tuple[str, ...], list[float]]:
-    """By (model, data set, variant) and by (model, data set), of measured runs of this plan."""
+def _seen(plan: Plan, measured: list[Manifest], factors: list[float]) -> dict[tuple[str, ...], list[float]]:
+    """The factors of measured runs of this plan by (model, data set, variant) and by (model, data set)."""
     found: dict[tuple[str, ...], list[float]] = defaultdict(list)
     folders = {run.folder for run in plan.runs}
-    for manifest in measured.values():
+    for manifest, factor in zip(measured, factors, strict=True):
         group = manifest.model, manifest.dataset, manifest.variant
-        if (
-            f"runs/{manifest.dataset}/{manifest.model}/{manifest.variant}-{manifest.digest}/seed{manifest.seed}"
-            in folders
-        ):
-            found[group].append(manifest.wall_seconds / manifest.steps)
-            found[group[:2]].append(manifest.wall_seconds / manifest.steps)
+        folder = f"runs/{manifest.dataset}/{manifest.model}/{manifest.variant}-{manifest.digest}/seed{manifest.seed}"
+        if folder in folders:
+            found[group].append(factor)
+            found[group[:2]].append(factor)
     return found
 
 
@@ -208,6 +208,11 @@ def _factor(manifest: Manifest, device: Device) -> float:
 def hours_with(costs: list[Cost], seeds: int) -> float:
     """The middle estimate of what would be left to do if every model, data set and variant had so many seeds."""
     return sum(max(seeds - cost.done, 0) * cost.run_hours for cost in costs)
+
+
+def hours_from_the_start(costs: list[Cost]) -> float:
+    """The middle estimate of all runs together, those that are done included."""
+    return sum((cost.done + cost.todo) * cost.run_hours for cost in costs)
 
 
 def _seconds(
@@ -267,6 +272,8 @@ def as_text(found: Estimate, price: float | None = None) -> str:
     lines.append(f"{'all':{width}} {done:4} {todo:5} {hours:8.3g} {'':5}  {low:.2g} - {high:.2g}")
     if price is not None:
         lines.append(f"At {price:g} an hour: {hours * price:,.2f}, from {low * price:,.2f} to {high * price:,.2f}.")
+    if done:
+        lines.append(f"All of it from the start: {hours_from_the_start(costs):.3g} hours of one device.")
     lines.append(f"Disk: {found.total('megabytes'):.0f} MB of checkpoints at most.")
     sources = {cost.source for cost in costs if cost.source}
     if sources:

@@ -120,6 +120,7 @@ class _Planning:
             ],
             left_to=self.scale.left_to,
             moved=moved,
+            cannot=self.scale.cannot.get(name, {}),
             benchmark=self._benchmark() if artifact.draw.startswith("timings") else None,
         )
 
@@ -135,7 +136,10 @@ class _Planning:
         scale, split = self.scale, series.split
         chosen = runs.select_runs(scale, [cell.model], [cell.dataset], cell.variant, self.seeds, split)[: series.first]
         shown = [self._shown(run, series.evaluation) for run in chosen]
-        return self._without_runs(series, cell).model_copy(update={"runs": shown})
+        block = config.block(scale, cell.model, cell.dataset, cell.variant)
+        training = [f"{block.training.steps:,} steps", model_class(cell.model).curriculum(block.model)]
+        planned = {"training": ", ".join(filter(None, training)), "runs": shown}
+        return self._without_runs(series, cell).model_copy(update=planned)
 
     def _without_runs(self, series: config.SeriesSettings, cell: config.PlannedCell) -> Series:
         data, title = self.scale.datasets.get(cell.dataset), model_class(cell.model).title
@@ -163,11 +167,17 @@ class _Planning:
             steps = run.settings.training.steps
             self.planned[folder] = PlannedRun(**identity, folder=folder, steps=steps, evaluations={})
             self.asked_for.append(run)
+        score = self._evaluated(run, "decomposition")
         if evaluation == "training":
-            return ShownRun(seed=run.seed, folder=folder, file=f"{folder}/manifest.json", arrays=None)
-        path = run.evaluation_path(evaluation)
-        self.planned[folder].evaluations[str(path)] = run.evaluated_on(evaluation).name
-        return ShownRun(seed=run.seed, folder=folder, file=str(path), arrays=str(arrays_path(path)))
+            return ShownRun(seed=run.seed, folder=folder, file=f"{folder}/manifest.json", arrays=None, score=score)
+        file = self._evaluated(run, evaluation)
+        return ShownRun(seed=run.seed, folder=folder, file=file, arrays=str(arrays_path(Path(file))), score=score)
+
+    def _evaluated(self, run: runs.Run, evaluation: str) -> str:
+        """The evaluation's file, which is asked for."""
+        file = str(run.evaluation_path(evaluation))
+        self.planned[str(run.folder)].evaluations[file] = run.evaluated_on(evaluation).name
+        return file
 
     def _benchmark(self) -> Benchmark:
         settings = self.scale.benchmark.model_dump()

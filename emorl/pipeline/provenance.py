@@ -27,6 +27,11 @@ def uncommitted() -> Iterator[str]:
     yield from _lines("ls-files", "--others", "--exclude-standard", "emorl", "params")
 
 
+def in_history(commit: str) -> bool:
+    """Whether the checked-out commit comes after this one, or is it."""
+    return _git("merge-base", "--is-ancestor", commit, "HEAD") is not None
+
+
 def _is_blind() -> bool:
     """Whether git has been told not to look at some of the files that decide results (`git update-index`)."""
     return any(line[0].islower() or line[0] == "S" for line in _lines("ls-files", "-v", "emorl", "params"))

@@ -23,6 +23,12 @@ class ShownRun(Record):
     """What its numbers are read from: an evaluation, or the manifest for the metrics of its training."""
     arrays: str | None
     """Of an evaluation."""
+    score: str | None = None
+    """The evaluation whose FG-ARI says whether the run has bound; None where an older version has planned it."""
+
+    @property
+    def files(self) -> list[str]:
+        return list(dict.fromkeys(file for file in (self.file, self.score) if file is not None))
 
 
 class Series(Record):
@@ -41,6 +47,8 @@ class Series(Record):
     split: str
     image_size: int | None = None
     """Pixels along a side; None where an older version has planned it."""
+    training: str | None = None
+    """How long it is trained, for people: "8,000 steps, I = 3, then 1"; None as above."""
     runs: list[ShownRun]
 
 
@@ -73,6 +81,8 @@ class PlannedArtifact(Record):
     """The scale that they are left to."""
     moved: dict[str, str] = Field({})
     """Data sets, by name, that others stand in for at this scale."""
+    cannot: dict[str, str] = Field({})
+    """Why claims on it, by id, have no say at this scale."""
     benchmark: Benchmark | None
     """What a figure of times shows."""
 
@@ -164,12 +174,15 @@ class Row(Record):
     controls: dict[str, float]
     untrained: float | None
     image_size: int | None = None
+    training: str | None = None
     train_images: int | None
     images_scored: int | None
     started: int
     finished: int
     failed: list[int]
     """Seeds."""
+    unbound: list[int] = Field([])
+    """Seeds that finished and have not bound."""
 
 
 class Table(Record):

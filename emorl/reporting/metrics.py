@@ -19,6 +19,8 @@ SERIES_COLUMNS = ("dataset", "dataset_title", "source", "model", "model_title", 
 COLUMNS = (*SERIES_COLUMNS, "seed", "at", "metric", "value", "run")
 """`at`: value of what is varied, NaN where nothing is; `metric`: "failed" in a row of each run that failed; `run`:
 its folder."""
+BINDING = "binding_score"
+"""Metric of each run that has not failed: the FG-ARI by which it has bound or not, in [-0.5, 1]."""
 TRAINING_METRICS = ("loss", "elbo", "nll", "kl", "update_norm_", "validation_")
 """What metrics of the training start with that are shown."""
 
@@ -55,8 +57,17 @@ def of_seeds(frame: pd.DataFrame, metric: str) -> dict[int, float]:
 
 def _numbers(series: Series, run: ShownRun, root: Path) -> Iterator[Number]:
     if series.evaluation == "training":
-        return _training_numbers(Manifest.read(root / run.file), root / run.folder)
-    return _evaluation_numbers(Evaluation.read(root / run.file))
+        yield from _training_numbers(Manifest.read(root / run.file), root / run.folder)
+    else:
+        yield from _evaluation_numbers(Evaluation.read(root / run.file))
+    if (score := binding_score(run, root)) is not None:
+        yield math.nan, BINDING, score
+
+
+def binding_score(run: ShownRun, root: Path) -> float | None:
+    """None of a run that has failed or has no such evaluation."""
+    score = Evaluation.read(root / run.score).summary.get("fg_ari") if run.score is not None else None
+    return score if isinstance(score, float) else None
 
 
 def _evaluation_numbers(evaluation: Evaluation) -> Iterator[Number]:

@@ -119,6 +119,11 @@ class Manifest(Origin):
         return (self.wall_seconds if self.device_seconds is None else self.device_seconds) / 3600
 
     @property
+    def gpu_share_known(self) -> bool:
+        """Whether each start on a GPU tells how many runs had it at once: else hours and energy may be others', too."""
+        return all(start.environment.gpu is None or start.gpu_shared_by is not None for start in self.starts)
+
+    @property
     def resumed_at(self) -> list[int]:
         return [start.step for start in self.starts[1:]]
 

@@ -7,7 +7,8 @@ from emorl.training.engine import Progress
 
 SECONDS_BETWEEN_LINES = 15.0
 BOUND = 0.5
-"""FG-ARI on validation images from which on slots are said to bind."""
+"""FG-ARI on validation images from which on slots are said to have begun to bind; whether a run has bound in the end,
+`params/claims.yaml` says."""
 
 
 class ProgressLine:
@@ -49,8 +50,8 @@ class ProgressLine:
             return []
         said = f"FG-ARI {100 * self._score:.0f}"
         if self._score >= BOUND:
-            since = "" if self._bound_since is None else f" since step {self._bound_since}"
-            return [f"{said}, slots bind{since}"]
+            since = "" if self._bound_since is None else f" at step {self._bound_since}"
+            return [f"{said}, slots have begun to bind{since}"]
         late = progress.step > progress.steps / 2
         return [f"{said}, slots do not bind yet: docs/demo.md tells of this plateau" if late else said]
 

@@ -38,15 +38,20 @@ def finish(root, run, seconds, steps, gpu=None, shared_by=None):
 
 def test_hours_come_from_finished_runs_of_the_same_model_and_data(plan, tmp_path):
     runs = [run for run in plan.runs if run.variant == "base"]
-    finish(tmp_path, runs[0], seconds=3600.0, steps=6)
+    counted = {cost.what: cost.hours for cost in costs.estimate(plan, "table2", tmp_path).costs}
+    finish(tmp_path, runs[0], seconds=7200.0, steps=12)
     estimate = costs.estimate(plan, "table2", tmp_path)
     found = {cost.what: cost for cost in estimate.costs}
     base, prior = found["emorl tetrominoes base"], found["emorl tetrominoes reversed_prior"]
-    assert (base.done, base.todo, base.hours) == (1, 1, pytest.approx(12 / 6))
-    assert (prior.done, prior.todo, prior.low, prior.high) == (0, 1, pytest.approx(2), pytest.approx(2))
+    assert (base.done, base.todo, base.hours) == (1, 1, pytest.approx(2))
+    assert (prior.done, prior.todo, prior.source) == (0, 1, "finished runs")
+    more = counted["emorl tetrominoes reversed_prior"] / (counted["emorl tetrominoes base"] / len(runs))
+    assert prior.low == prior.high == pytest.approx(2 * more, rel=0.05)  # by what one does more than the other
     assert base.megabytes > 0
     assert not costs.within(estimate, 3.0)
     assert costs.within(estimate, 100.0)
+    assert costs.hours_from_the_start(estimate.costs) == pytest.approx(estimate.total("hours") + 2)
+    assert "All of it from the start: " in costs.as_text(estimate)
 
 
 def test_without_any_what_a_step_does_is_counted(plan, tmp_path):

@@ -6,7 +6,7 @@ import subprocess
 import pytest
 
 from emorl.pipeline import provenance
-from emorl.pipeline.provenance import repository_state, uncommitted
+from emorl.pipeline.provenance import in_history, repository_state, uncommitted
 
 
 def git(folder, *arguments):
@@ -59,3 +59,11 @@ def test_code_within_the_checkout_of_something_else_has_no_commit(checkout, tmp_
     assert repository_state() == (None, None)
     monkeypatch.setenv("PATH", "")  # no git at all
     assert repository_state() == (None, None)
+
+
+def test_a_commit_is_in_the_history_or_not(checkout):
+    head = git(checkout, "rev-parse", "HEAD")
+    git(checkout, "commit", "--amend", "--allow-empty", "--message", "another")
+    assert in_history(git(checkout, "rev-parse", "HEAD"))
+    assert not in_history(head)
+    assert not in_history("unknown")

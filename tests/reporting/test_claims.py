@@ -26,6 +26,7 @@ from emorl.reporting.claims import (
     powers,
     seeds_for_shares,
 )
+from emorl.reporting.metrics import BINDING
 from emorl.runtime.errors import UserError
 from emorl.runtime.files import ROOT
 
@@ -204,6 +205,12 @@ value: {where: Table 2, text: t, kind: value, artifact: table1, paper: {mean: 2.
 """
 
 
+def showing(**changes):
+    """An artifact that shows nothing of its own."""
+    what = dict(title="", caption="", draw="", metrics=[], images=None, scale="test", purpose="test")
+    return PlannedArtifact(**what, needs_runs=True, series=[], benchmark=None, **changes)
+
+
 def test_orders_and_trends_are_judged_on_the_data_set_that_stands_in_for_the_papers(load):
     frames = [
         numbers([5.0, 5.1, 4.9], metric="elbo"),
@@ -212,7 +219,8 @@ def test_orders_and_trends_are_judged_on_the_data_set_that_stands_in_for_the_pap
         numbers([0.4, 0.41, 0.42], at=1.0),
     ]
     frame = pd.concat(frames).assign(dataset="tetrominoes")
-    judged = judge(load(MOVED), {"table1": frame}, "test", moved={"table1": {"clevr6": "tetrominoes"}})
+    shown = showing(moved={"clevr6": "tetrominoes"})
+    judged = judge(load(MOVED), {"table1": frame}, "test", planned={"table1": shown})
     assert [verdict.verdict for verdict in judged] == ["reproduced", "reproduced", "not run"]
     assert [verdict.where for verdict in judged] == [
         "Figure 3; on Tetrominoes in place of CLEVR6",
@@ -221,6 +229,20 @@ def test_orders_and_trends_are_judged_on_the_data_set_that_stands_in_for_the_pap
     ]
     assert judged[0].paper is None
     assert {verdict.verdict for verdict in judge(load(MOVED), {"table1": frame}, "test")} == {"not run"}
+
+
+def test_what_a_scale_has_no_say_on_is_not_judged(load):
+    (claim,) = load(VALUE)
+    shown = showing(cannot={claim.id: "it is trained otherwise"})
+    (verdict,) = judge([claim], {"table1": numbers([0.96, 0.97])}, "test", planned={"table1": shown})
+    assert verdict.verdict == "cannot be run"
+    assert "it is trained otherwise (scale test)" in verdict.sentence
+
+
+@pytest.mark.parametrize("scale", config.scales())
+def test_scales_name_claims_that_there_are(scale):
+    there = {(getattr(claim, "artifact", None), claim.id) for claim in load_claims()}
+    assert {(artifact, name) for artifact, names in config.load_scale(scale).cannot.items() for name in names} <= there
 
 
 def test_an_interval_takes_three_seeds(load):
@@ -347,6 +369,8 @@ def test_what_every_run_repeats_is_judged_exactly(load):
 def test_runs_that_have_not_bound_stand_beside_the_verdict(load):
     (claim,) = load(VALUE)
     frame = numbers([0.961, 0.962, 0.963, 0.2, 0.0], failed=[4])
+    scores = frame[frame["metric"] == "fg_ari"].assign(metric=BINDING)
+    frame = pd.concat([frame, scores])
     (verdict,) = judge([claim], {"table1": frame}, "reproduction", bound=75.0)
     assert verdict.n == 4
     assert "1 of 5 runs failed" in verdict.sentence

@@ -121,7 +121,7 @@ class TestLearningCurves:
         assert len(clevr6.lines) == 2 * (5 + 1)
         assert len(other.lines) == 5 + 1
         assert line(other, "IODINE").get_color() == line(clevr6, "IODINE").get_color()
-        assert legend_texts(figure) == ["EfficientMORL", "IODINE"]
+        assert legend_texts(figure) == ["EfficientMORL", "IODINE", "a seed"]
 
     def test_a_seed_that_failed_on_one_data_set_is_shown_on_the_other(self, values):
         frame = pd.concat([self.frame(values), failed(2, "IODINE").assign(dataset_title="CLEVR6")])
@@ -129,11 +129,12 @@ class TestLearningCurves:
         assert len(clevr6.lines) == 5 + 1 + 4 + 1
         assert len(other.lines) == 5 + 1
 
-    def test_runs_that_were_not_scored_are_counted(self, values):
+    def test_runs_that_were_not_scored_are_named_and_metrics_that_a_system_has_not(self, values):
         frame = self.frame(values)
+        kl = frame[frame["label"] == "EfficientMORL"].assign(metric="validation_kl")
         frame.loc[(frame["seed"] == 2) & (frame["dataset_title"] == "Other"), "metric"] = "loss"
-        clevr6, other = learning_curves(frame, NOTE).axes
-        assert (clevr6.get_title(), other.get_title()) == ("CLEVR6", "Other (4 of 5 runs were scored)")
+        said = " ".join(note(learning_curves(pd.concat([frame, kl], ignore_index=True), NOTE)).split())
+        assert said == f"{NOTE}. IODINE on Other, seed 2: not scored while it trained; IODINE: no KL (nats)."
 
     def test_metrics_have_rows_and_none_is_said(self, values):
         frame = self.frame(values)

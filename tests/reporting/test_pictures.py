@@ -60,7 +60,7 @@ def test_layers_are_rows_and_the_refined_one_is_last(rng):
     assert all(shows(figure, picture) for picture in arrays["reconstruction"].reshape(-1, 3, SIZE, SIZE))
     assert len(images_of(figure)) == n * (1 + 2 * (L + 1) + L * (1 + K))
     texts = texts_of(figure)
-    assert all(word in texts for word in ("A title", "a note", "layer 1", "layer 2", "refined", "slot 3"))
+    assert all(word in texts for word in ("A title", "a note", "layer 1", "layer 2", "refined", "attention 3"))
 
 
 @pytest.mark.slow
@@ -69,7 +69,7 @@ def test_traversals_show_every_scene_with_its_dimension(rng):
     figure = traversals([("A title", arrays)], "a note")
     assert all(shows(figure, scene) for scene in arrays["scenes"].reshape(-1, 3, SIZE, SIZE))
     texts = texts_of(figure)
-    assert all(word in texts for word in ("A title", "a note", "object 2\ndim 0, 0.50", "least", "largest"))
+    assert all(word in texts for word in ("A title", "a note", "slot 3\ndim 0, 0.50", "least", "largest"))
 
 
 @pytest.mark.slow

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 import shutil
 from pathlib import Path
 from types import SimpleNamespace
@@ -111,7 +112,9 @@ def test_a_record_has_results_weights_and_where_they_come_from(project):
         assert sum(file.endswith(f"/{name}") for file in there) == 2
     assert not any(name.endswith(("checkpoint.pt", ".npz")) for name in there)
     text = (folder / "README.md").read_text()
-    assert "| EfficientMORL on Tetrominoes (replica) | 2/2/0 |" in text
+    assert "| EfficientMORL on Tetrominoes (replica) | 2/2/0 | 0 |" in text  # of which none has bound
+    assert "| [Table 1](table1.png) | Adjusted Rand index without background (x 100) |" in text
+    assert re.search(r"^\d+ \w+.* of the claims in", text, re.MULTILINE)
     assert "`emorl-tetrominoes`" in text
     assert not list((project / RECORDED).glob(".*"))
 

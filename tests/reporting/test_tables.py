@@ -41,7 +41,11 @@ def artifact(tmp_path) -> PlannedArtifact:
     for seed, fg_ari in FG_ARIS.items():
         stem = f"runs/seed{seed}/evaluation"
         evaluation(seed, fg_ari).write(tmp_path / f"{stem}.json")
-        runs.append(ShownRun(seed=seed, folder=f"runs/seed{seed}", file=f"{stem}.json", arrays=f"{stem}.npz"))
+        runs.append(
+            ShownRun(
+                seed=seed, folder=f"runs/seed{seed}", file=f"{stem}.json", arrays=f"{stem}.npz", score=f"{stem}.json"
+            )
+        )
     series = Series(
         model="emorl",
         model_title="EfficientMORL",
@@ -92,7 +96,7 @@ def test_every_form_says_what_it_is(artifact, tmp_path):
     make_artifact("table1", artifact, tmp_path, PAPER, made_by="")
     for ending in ("txt", "md"):
         text = (folder / f"table1.{ending}").read_text()
-        for needed in ("DEMONSTRATION, not a reproduction", "97.0 ± 1.4", "98.2 ± 1.8", "3/2/1", "replica", "49123"):
+        for needed in ("DEMONSTRATION, not a reproduction", "97.0 ± 1.4", "98.2 ± 1.8", "3/2/1", "replica", "49,123"):
             assert needed in text
         text = " ".join(text.split())
         assert "seed 2 (diverged)" in text
@@ -214,10 +218,31 @@ def test_a_picture_shows_the_median_seed(artifact, tmp_path, monkeypatch):
     assert title == "EfficientMORL on Tetrominoes (replica), seed 1, FG-ARI 96.0"
 
 
-def test_a_picture_of_what_has_no_score_shows_the_lowest_seed(artifact, tmp_path):
-    for seed in (0, 1, 2):
-        evaluation(seed, {"0": 0.5}).write(tmp_path / f"runs/seed{seed}/evaluation.json")
-    assert [run.seed for _, run, _ in _chosen(artifact, tmp_path)] == [0]
+def test_the_seed_of_another_evaluation_is_chosen_by_the_same_score(artifact, tmp_path):
+    runs = [run.model_copy(update={"file": f"{run.folder}/layers.json"}) for run in artifact.series[0].runs]
+    for run in runs:
+        evaluation(run.seed, {"0": 0.5} if run.seed < 2 else None).write(tmp_path / run.file)
+    layers = with_series(artifact, evaluation="layers", runs=runs)
+    assert [(run.seed, score) for _, run, score in _chosen(layers, tmp_path)] == [(1, 0.96)]
+    found = metrics.gather(layers, tmp_path)
+    assert metrics.of_seeds(found, metrics.BINDING) == {0: 0.98, 1: 0.96}
+
+
+def test_how_long_systems_of_one_data_set_were_trained_stands_below(artifact, tmp_path):
+    short = artifact.series[0].model_copy(update={"label": "MONet", "model": "monet", "training": "100 steps"})
+    long = artifact.series[0].model_copy(update={"training": "8,000 steps, I = 3, then 1"})
+    both = built(artifact.model_copy(update={"series": [short, long]}), tmp_path).notes
+    assert any("images for 100 steps (MONet); 8,000 steps, I = 3, then 1 (EfficientMORL); scored" in n for n in both)
+    (alone,) = [
+        note for note in built(with_series(artifact, training="100 steps"), tmp_path).notes if "scored on" in note
+    ]
+    assert "49,123 images for 100 steps; scored on 320 test images" in alone
+
+
+def test_what_no_column_shows_is_not_explained(artifact, tmp_path):
+    notes = " ".join(built(artifact.model_copy(update={"metrics": ["mse"]}), tmp_path).notes)
+    assert "controls" not in notes
+    assert "background" not in notes
 
 
 def test_an_artifact_without_runs_is_an_error(artifact, tmp_path):

@@ -31,7 +31,7 @@ def test_lines_say_whether_slots_bind(capsys, monkeypatch):
         line.update(Progress(step, 1000, 10, {"validation_fg_ari": scored[step]} if step in scored else {}))
     ends = [text.partition(" left")[2].strip() for text in capsys.readouterr().out.splitlines()]
     plateau = "FG-ARI 12, slots do not bind yet: docs/demo.md tells of this plateau"
-    bound = "slots bind since step 700"
+    bound = "slots have begun to bind at step 700"
     assert ends == ["", "FG-ARI 4", "FG-ARI 4", plateau, f"FG-ARI 53, {bound}", *[f"FG-ARI 70, {bound}"] * 2]
 
 
@@ -41,4 +41,8 @@ def test_a_run_that_goes_on_bound_or_falls_back_says_so(capsys, monkeypatch):
     for step, score in {100: 0.6, 200: 0.1, 300: 0.7}.items():
         line.update(Progress(step, 1000, 10, {"validation_fg_ari": score}))
     ends = [text.partition(" left")[2].strip() for text in capsys.readouterr().out.splitlines()]
-    assert ends == ["FG-ARI 60, slots bind", "FG-ARI 10", "FG-ARI 70, slots bind since step 300"]
+    assert ends == [
+        "FG-ARI 60, slots have begun to bind",
+        "FG-ARI 10",
+        "FG-ARI 70, slots have begun to bind at step 300",
+    ]

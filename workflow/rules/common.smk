@@ -96,7 +96,7 @@ def evaluated_on(wildcards):
 def sources_of(name):
     """What an artifact is drawn from."""
     benchmark = ARTIFACTS[name].benchmark
-    return [run.file for run in ARTIFACTS[name].runs] + ([benchmark.file] if benchmark else [])
+    return [file for run in ARTIFACTS[name].runs for file in run.files] + ([benchmark.file] if benchmark else [])
 
 
 def files_of(name):

@@ -17,6 +17,7 @@ from emorl.reporting.claims.statements import (
     UnjudgedClaim,
     ValueClaim,
 )
+from emorl.reporting.metrics import BINDING
 from emorl.runtime.errors import UserError
 
 
@@ -119,13 +120,12 @@ def _up_to(rows: pd.DataFrame, share: float, window: float) -> pd.DataFrame:
 
 
 def _runs(frame: pd.DataFrame, selectors: list[Selector], bound: float | None) -> tuple[int, int, int]:
-    """How many of the runs behind `selectors` failed, have not bound at any value of `at`, and are there."""
+    """How many of the runs behind `selectors` failed, have not bound, and are there."""
     rows = pd.concat([_of_series(frame, selector) for selector in selectors])
-    failed = rows[rows["metric"] == "failed"]["run"].unique()
-    scores = rows[(rows["metric"] == "fg_ari") & ~rows["run"].isin(failed)]
-    best = METRICS["fg_ari"].factor * scores.groupby("run")["value"].max()
-    unbound = 0 if bound is None else int((best < bound).sum())
-    return len(failed), unbound, rows["run"].nunique()
+    failed = rows[rows["metric"] == "failed"]["run"].nunique()
+    scores = METRICS["fg_ari"].factor * rows[rows["metric"] == BINDING].groupby("run")["value"].first()
+    unbound = 0 if bound is None else int((scores < bound).sum())
+    return failed, unbound, rows["run"].nunique()
 
 
 def _comparison(claim: JudgedClaim, pair: tuple[Selector, ...], values: list[pd.Series]) -> Comparison:

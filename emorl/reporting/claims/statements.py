@@ -11,7 +11,7 @@ from emorl.data import title_of
 from emorl.evaluation.metrics import MetricName
 from emorl.evaluation.parts.statistics import Other
 from emorl.pipeline.config import CLAIMS, DataSetName, ModelName, load_yaml, validate
-from emorl.pipeline.records import Paper, Printed
+from emorl.pipeline.records import Paper, PlannedArtifact, Printed
 from emorl.runtime.errors import UserError
 from emorl.runtime.settings import Settings
 
@@ -203,6 +203,16 @@ class UnjudgedClaim(Settings):
     kind: Literal["value", "order", "ratio", "trend"]
     cannot: str
     """Why not."""
+
+
+def as_planned(claim: "Claim", planned: PlannedArtifact | None) -> "Claim":
+    """The claim at a scale: on the data sets that stand in for the paper's, or not judged where the scale says so."""
+    if planned is None or isinstance(claim, UnjudgedClaim):
+        return claim
+    if claim.id in planned.cannot:
+        why = f"{planned.cannot[claim.id]} (scale {planned.scale})"
+        return UnjudgedClaim(id=claim.id, where=claim.where, text=claim.text, kind=claim.kind, cannot=why)
+    return on_other_data(claim, planned.moved)
 
 
 def on_other_data(claim: "Claim", moved: Mapping[str, str]) -> "Claim":

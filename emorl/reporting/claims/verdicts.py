@@ -8,8 +8,9 @@ from types import MappingProxyType
 import pandas as pd
 
 from emorl.evaluation.parts.statistics import INTERVAL_SEEDS, Comparison, holm, seeds_to_decide
+from emorl.pipeline.records import PlannedArtifact
 from emorl.reporting.claims.evidence import Evidence, evidence_on
-from emorl.reporting.claims.statements import ALPHA, Claim, Family, RatioClaim, UnjudgedClaim, ValueClaim, on_other_data
+from emorl.reporting.claims.statements import ALPHA, Claim, Family, RatioClaim, UnjudgedClaim, ValueClaim, as_planned
 from emorl.reporting.claims.wording import OPEN, Verdict, paper_text, sentence
 
 
@@ -18,15 +19,15 @@ def judge(
     frames: dict[str, pd.DataFrame],
     purpose: str,
     bound: float | None = None,
-    moved: Mapping[str, Mapping[str, str]] = MappingProxyType({}),
+    planned: Mapping[str, PlannedArtifact] = MappingProxyType({}),
 ) -> list[Verdict]:
     """A verdict for each claim, in their order.
 
     `frames`: the metrics (one row per number) of the artifacts that were made, by name. `purpose` of the runs is
-    carried along, `bound` as in `evidence_on`. `moved`: by artifact, as in `on_other_data`. Raises UserError where a
-    claim selects several numbers of one seed.
+    carried along, `bound` as in `evidence_on`. `planned`: what these artifacts show, as in `as_planned`. Raises
+    UserError where a claim selects several numbers of one seed.
     """
-    claims = [on_other_data(claim, moved.get(getattr(claim, "artifact", ""), {})) for claim in claims]
+    claims = [as_planned(claim, planned.get(getattr(claim, "artifact", ""))) for claim in claims]
     found = {claim.id: evidence_on(claim, frames, bound) for claim in claims}
     families: dict[Family, list[Evidence]] = defaultdict(list)
     for evidence in found.values():

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from emorl.evaluation.interface import Evaluation
+from emorl.data import title_of
 from emorl.pipeline.records import Artifact, Paper, PlannedArtifact, Series, ShownRun, Table
 from emorl.reporting import metrics
 from emorl.reporting.figures import find_drawing, tables
@@ -23,7 +23,8 @@ SCORES = {
 }
 """Numbers in the small print of pictures, Figures 9 and 11: what they are, and their metrics."""
 
-Chosen = tuple[Series, ShownRun, Evaluation]
+Chosen = tuple[Series, ShownRun, float]
+"""A run and its score."""
 
 
 def make_artifact(
@@ -41,7 +42,9 @@ def make_artifact(
             f"params/{planned.scale}.yaml trains none of the chosen models on any of the chosen data sets "
             f"that {planned.title} shows"
         )
-    files = [run.file for run in planned.runs] + ([planned.benchmark.file] if planned.benchmark else [])
+    files = [file for run in planned.runs for file in run.files] + (
+        [planned.benchmark.file] if planned.benchmark else []
+    )
     if missing := [file for file in files if not (root / file).exists()]:
         command = f"snakemake --cores all reproduce_{name} --config scale={planned.scale}"
         raise UserError(f"{missing[0]} is not there ({len(missing)} in all): '{command}' makes what is missing")
@@ -59,12 +62,12 @@ def make_artifact(
                 write(folder / f"{name}{ending}", content)
             figure = drawing.draw(table)
         case "numbers":
-            figure = drawing.draw(frame, "; ".join([*_scores(frame), note(planned)]))
+            figure = drawing.draw(frame, "; ".join([note(planned), *_scores(frame)]))
         case "timings":
-            figure = drawing.draw(frame, "; ".join([*_how_timed(planned, root), note(planned)]))
+            figure = drawing.draw(frame, "; ".join([note(planned), *_how_timed(planned, root)]))
         case "pictures":
             shown = [_picture(planned, item, root) for item in chosen]
-            figure = drawing.draw(shown, "; ".join([*_scores(frame), note(planned, pictures=True)]))
+            figure = drawing.draw(shown, "; ".join([note(planned, pictures=True), *_scores(frame)]))
         case "nothing":
             figure = drawing.draw()
     save(figure, folder / name)
@@ -92,7 +95,7 @@ def _inputs(planned: PlannedArtifact, chosen: list[Chosen]) -> Iterator[str]:
     """All files that the artifact is made from."""
     for series in planned.series:
         for run in series.runs:
-            yield run.file
+            yield from run.files
             if series.evaluation == "training":
                 yield f"{run.folder}/metrics.jsonl"
     for _, run, _ in chosen:
@@ -126,25 +129,20 @@ def _scores(frame: pd.DataFrame) -> list[str]:
 
 
 def _chosen(planned: PlannedArtifact, root: Path) -> Iterator[Chosen]:
-    """Each series' run with the median score; the lowest seed where it has no score."""
+    """Each series' run with the median score, the lower of two."""
     for series in planned.series:
         if series.evaluation == "disentanglement":
             continue  # numbers alone
-        read = [(series, run, Evaluation.read(root / run.file)) for run in series.runs]
-        finished = [item for item in read if item[2].failed is None]
-        scored = [item for item in finished if isinstance(item[2].summary.get("fg_ari"), float)]
-        if scored:
-            yield sorted(scored, key=lambda item: (item[2].summary["fg_ari"], item[1].seed))[(len(scored) - 1) // 2]
-        elif finished:
-            yield min(finished, key=lambda item: item[1].seed)
+        scores = [(score, run) for run in series.runs if (score := metrics.binding_score(run, root)) is not None]
+        if scores:
+            score, run = sorted(scores, key=lambda item: (item[0], item[1].seed))[(len(scores) - 1) // 2]
+            yield series, run, score
 
 
 def _picture(planned: PlannedArtifact, shown: Chosen, root: Path) -> Shown:
-    series, run, evaluation = shown
+    series, run, score = shown
     title = f"{series.label} on {series.dataset_title}{SOURCES[series.source]}, seed {run.seed}"
-    fg_ari = evaluation.summary.get("fg_ari")
-    if isinstance(fg_ari, float) and series.evaluation == "decomposition":
-        title += f", FG-ARI {100 * fg_ari:.1f}"
+    title += f", FG-ARI {100 * score:.1f}"
     assert run.arrays is not None
     arrays = dict(np.load(root / run.arrays))
     return title, arrays if planned.images is None else _of_images(arrays, planned.images)
@@ -158,9 +156,13 @@ def _of_images(arrays: dict[str, np.ndarray], images: list[int]) -> dict[str, np
 
 
 def note(planned: PlannedArtifact, pictures: bool = False) -> str:
-    """What a figure's numbers are: source of the data, scale, purpose."""
-    sources = sorted({series.source for series in planned.series})
+    """What a figure shows, and what its numbers are: data, scale, purpose."""
     kind = {"reproduction": "", "demonstration": ", a demonstration", "test": ", a test of the pipeline"}
-    parts = [" and ".join(f"{source} data" for source in sources)] if sources else []
-    parts.append(f"scale {planned.scale}{kind[planned.purpose]}")
+    data = dict.fromkeys(_data(series) for series in planned.series)
+    parts = [f"{planned.title}: {planned.caption}", *data, f"scale {planned.scale}{kind[planned.purpose]}"]
     return "; ".join(parts + (["first test images, not selected"] if pictures else []))
+
+
+def _data(series: Series) -> str:
+    pixels = "" if series.image_size is None else f", {series.image_size} x {series.image_size} pixels"
+    return f"{title_of(series.dataset)}: {series.source} data{pixels}"

@@ -18,6 +18,7 @@ from emorl.reporting.figures.lines import (
     finished,
     lines_of,
     means_over_seeds,
+    seeds_and_means,
     seeds_text,
     set_limits,
     set_scale,
@@ -96,7 +97,7 @@ def learning_curves(frame: pd.DataFrame, note: str) -> Figure:
         size = PAGE_WIDTH, 0.6 + 1.5 * len(metrics)
         figure, panels = plt.subplots(len(metrics), len(titles), squeeze=False, figsize=size, layout="constrained")
         for axes, title in zip(panels[0], titles, strict=True):
-            axes.set_title(title + _scored(finished(frame[frame["dataset_title"] == title])))
+            axes.set_title(title)
         for row, metric in zip(panels, metrics, strict=True):
             row[0].set_ylabel(METRICS[metric].axis)
             for axes, title in zip(row, titles, strict=True):
@@ -104,15 +105,23 @@ def learning_curves(frame: pd.DataFrame, note: str) -> Figure:
                 _draw_learning(axes, complete[complete["metric"] == f"validation_{metric}"], metric, look_of)
         for axes in panels[-1]:
             axes.set_xlabel("training step")
-        set_legend(figure, [Line2D([], [], **look, label=label) for label, look in look_of.items()], columns=5)
-        set_note(figure, note)
+        set_legend(figure, seeds_and_means(frame, look_of), columns=6)
+        set_note(figure, note, _without(finished(frame), metrics))
     return figure
 
 
-def _scored(rows: pd.DataFrame) -> str:
-    """How many of the runs were scored while they trained, if not all."""
-    scored = rows["metric"].str.startswith("validation_").groupby([rows["label"], rows["seed"]]).any()
-    return f" ({scored.sum()} of {len(scored)} runs were scored)" if 0 < scored.sum() < len(scored) else ""
+def _without(rows: pd.DataFrame, metrics: list[str]) -> str:
+    """A sentence on the runs that were not scored while they trained, and on the systems without some metric."""
+    sentences = []
+    scored = rows[rows["metric"].str.startswith("validation_")]
+    for (label, title), its_rows in rows.groupby(["label", "dataset_title"], sort=False):
+        unscored = sorted(set(its_rows["seed"]) - set(scored.loc[scored.index.intersection(its_rows.index), "seed"]))
+        seeds = ", ".join(map(str, unscored))
+        sentences += [f"{label} on {title}, seed {seeds}: not scored while it trained"] if unscored else []
+    for label, its_rows in scored.groupby("label", sort=False):
+        missing = [name for name in metrics if f"validation_{name}" not in set(its_rows["metric"])]
+        sentences += [f"{label!s}: no {', '.join(METRICS[name].title for name in missing)}"] if missing else []
+    return "; ".join(sentences)
 
 
 def _draw_learning(axes: Axes, rows: pd.DataFrame, metric: str, look_of: dict[str, Look]) -> None:
@@ -148,7 +157,7 @@ def _draw_norms(axes: Axes, frame: pd.DataFrame) -> str:
         for metric, look in looks(metrics).items()
     ]
     clipped = _draw_means(axes, updates)
-    interval = ": mean, 95 % t interval" if with_intervals(updates) else ": mean" * several(updates)
+    interval = ": mean, 95 % t interval" if with_intervals(updates) else ": mean; thin: a seed" * several(updates)
     _finish(axes, rows, f"b) Updates{interval} ({seeds_text(frame, metrics)})")
     return clipped
 

@@ -34,5 +34,5 @@ def _block(title: str, scene: Arrays) -> Block:
         row += [owners(attention, palette), *(over_white(image, share) for share in attention)]
     rows[0][0] = hwc(image)
     rows[-1] += [None] * (1 + slots)
-    columns = ["image", "reconstruction", "masks", "attention", *(f"slot {k + 1}" for k in range(slots))]
+    columns = ["image", "reconstruction", "masks", "attention", *(f"attention {k + 1}" for k in range(slots))]
     return Block(title, columns, rows, [*(f"layer {l + 1}" for l in range(len(rows) - 1)), "refined"])

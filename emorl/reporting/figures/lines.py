@@ -1,5 +1,6 @@
 """Lines of figures, one per label of a frame of metrics: their seeds, means and intervals, and axes that fit them."""
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 
 import numpy as np
@@ -69,6 +70,14 @@ def seeds_text(rows: pd.DataFrame, metrics: list[str]) -> str:
     if failed:
         return f"{measured} of {measured + failed} seeds"
     return f"{measured} seed{'s' * (measured != 1)}"
+
+
+def seeds_and_means(frame: pd.DataFrame, look_of: Mapping[str, Look]) -> list[Line2D]:
+    """For the legend of a figure that has a faint line for each seed beside their mean."""
+    keys = [Line2D([], [], **look, label=label) for label, look in look_of.items()]
+    if frame.groupby(["label", "dataset_title"])["seed"].nunique().max() > 1:
+        keys.append(Line2D([], [], color="0.4", linewidth=0.4, label="a seed"))
+    return keys
 
 
 def several(lines: list[Line]) -> bool:

@@ -2,11 +2,10 @@
 
 import pandas as pd
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
 
 from emorl.evaluation.metrics import METRICS
 from emorl.reporting.figures import drawing
-from emorl.reporting.figures.lines import finished
+from emorl.reporting.figures.lines import finished, seeds_and_means
 from emorl.reporting.figures.style import PAGE_WIDTH, figure_style, looks, say_empty, set_legend, set_note
 
 QUANTILE = "fg_ari_quantile"
@@ -35,6 +34,6 @@ def quantiles(frame: pd.DataFrame, note: str) -> Figure:
             if rows.empty:
                 say_empty(axes)
         panels[0][0].set_ylabel(METRICS[QUANTILE].axis)
-        set_legend(figure, [Line2D([], [], **look, label=label) for label, look in look_of.items()], columns=5)
+        set_legend(figure, seeds_and_means(frame, look_of), columns=6)
         set_note(figure, note)
     return figure

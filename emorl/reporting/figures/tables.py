@@ -4,6 +4,7 @@
 """
 
 import textwrap
+from collections.abc import Callable
 from itertools import zip_longest
 
 import pandas as pd
@@ -15,7 +16,7 @@ from emorl.evaluation.parts.statistics import summarise
 from emorl.pipeline.records import Cell, Column, Paper, PlannedArtifact, Printed, Row, Series, Table
 from emorl.reporting.figures import drawing
 from emorl.reporting.figures.style import figure_style
-from emorl.reporting.metrics import of_seeds
+from emorl.reporting.metrics import BINDING, of_seeds
 
 SOURCES = {"": "", "published": "", "processed": " (authors' files)", "replica": " (replica)"}
 KINDS = {
@@ -37,7 +38,7 @@ def build(artifact: PlannedArtifact, frame: pd.DataFrame, paper: Paper, bound: f
 
     def row(series: Series) -> Row:
         found = frame[(frame[keys] == [getattr(series, key) for key in keys]).all(axis=1)]
-        return _row(series, found, artifact.metrics, paper)
+        return _row(series, found, artifact.metrics, paper, bound)
 
     rows = [row(series) for series in artifact.series]
     shown = {name: METRICS[name] for name in artifact.metrics}
@@ -54,9 +55,10 @@ def build(artifact: PlannedArtifact, frame: pd.DataFrame, paper: Paper, bound: f
     )
 
 
-def _row(series: Series, frame: pd.DataFrame, metrics: list[str], paper: Paper) -> Row:
+def _row(series: Series, frame: pd.DataFrame, metrics: list[str], paper: Paper, bound: float | None) -> Row:
     failed = sorted(of_seeds(frame, "failed"))
     fg_ari = {name: _mean(frame, f"fg_ari_{name}", METRICS["fg_ari"].factor) for name in (*CONTROLS, "untrained")}
+    scores = {seed: METRICS["fg_ari"].factor * score for seed, score in of_seeds(frame, BINDING).items()}
     return Row(
         dataset=series.dataset,
         dataset_title=series.dataset_title,
@@ -69,11 +71,13 @@ def _row(series: Series, frame: pd.DataFrame, metrics: list[str], paper: Paper) 
         controls={name: value for name in CONTROLS if (value := fg_ari[name]) is not None},
         untrained=fg_ari["untrained"],
         image_size=series.image_size,
+        training=series.training,
         train_images=_count(frame, "train_images"),
         images_scored=_count(frame, "images_scored"),
         started=len(series.runs),
         finished=len(series.runs) - len(failed),
         failed=failed,
+        unbound=sorted(seed for seed, score in scores.items() if bound is not None and score < bound),
     )
 
 
@@ -102,16 +106,16 @@ def _notes(rows: list[Row]) -> list[str]:
         notes[0] += " No interval below three seeds: of two, both values."
     if any(len(row.cells) == 1 and row.cells[0].paper[1:] for row in rows):
         notes[0] += " (**): as the paper's authors replicated it."
-    for title, row in {row.dataset_title: row for row in rows if row.images_scored is not None}.items():
-        scored = f"{row.images_scored} {row.split} images, background pixels left out"
-        pixels = "" if row.image_size is None else f" of {row.image_size} x {row.image_size} pixels"
-        notes.append(f"{title}: trained on {row.train_images} images{pixels}, scored on {scored}.")
+    has_fg_ari = any(cell.metric.startswith("fg_ari") for row in rows for cell in row.cells)
+    for title, part in _grouped(rows, lambda row: row.dataset_title).items():
+        notes.append(f"{title}: {_data_of(part)}{', background pixels left out' * has_fg_ari}.")
     replicas = sorted({title_of(row.dataset) for row in rows if row.source == "replica"})
     if replicas:
         notes.append(f"Data: a replica of {', '.join(replicas)}, not the published records.")
-    for title, controls in {title_of(row.dataset): row.controls for row in rows if row.controls}.items():
-        scores = ", ".join(f"{CONTROLS[name]} {value:z.1f}" for name, value in controls.items())
-        notes.append(f"Controls on {title} at its labels' own size: {scores}.")
+    controlled = [row for row in rows if row.controls and has_fg_ari]
+    for scores, part in _grouped(controlled, _controls_of).items():
+        titles = ", ".join(dict.fromkeys(title_of(row.dataset) for row in part))
+        notes.append(f"FG-ARI x 100 of controls, labels in place of masks, on {titles}: {scores}.")
     for row in rows:
         if row.failed:
             seeds = ", ".join(map(str, row.failed))
@@ -119,13 +123,39 @@ def _notes(rows: list[Row]) -> list[str]:
     return notes
 
 
+def _data_of(rows: list[Row]) -> str:
+    """On what rows of one data set were trained, for how long, and scored."""
+    (row, *_), trainings = rows, _grouped([row for row in rows if row.training], lambda row: str(row.training))
+    parts = [f"trained on {row.train_images:,} images" if row.train_images else "trained"]
+    if row.image_size is not None:
+        parts[0] += f" of {row.image_size} x {row.image_size} pixels"
+    lengths = [f"{training} ({', '.join(row.label for row in part)})" for training, part in trainings.items()]
+    if len(lengths) == 1:
+        lengths = list(trainings)
+    if lengths:
+        parts[0] += f" for {'; '.join(lengths)}"
+    scored = [] if row.images_scored is None else [f"scored on {row.images_scored} {row.split} images"]
+    return "; ".join(parts + scored)
+
+
+def _controls_of(row: Row) -> str:
+    return ", ".join(f"{CONTROLS[name]} {value:z.1f}" for name, value in row.controls.items())
+
+
+def _grouped(rows: list[Row], key: Callable[[Row], str]) -> dict[str, list[Row]]:
+    found: dict[str, list[Row]] = {}
+    for row in rows:
+        found.setdefault(key(row), []).append(row)
+    return found
+
+
 def _unbound(rows: list[Row], bound: float | None) -> list[str]:
     """A note on the runs that have ended without having bound, as those that failed have one."""
-    found = []
-    for row in rows:
-        scores = next((cell.seeds for cell in row.cells if cell.metric == "fg_ari"), {})
-        seeds = [str(seed) for seed, score in scores.items() if bound is not None and score < bound]
-        found += [f"{row.label} on {row.dataset_title}, seed {', '.join(seeds)} of {row.started}"] if seeds else []
+    found = [
+        f"{row.label} on {row.dataset_title}, seed {', '.join(map(str, row.unbound))} of {row.started}"
+        for row in rows
+        if row.unbound
+    ]
     return [f"Not bound (FG-ARI x 100 below {bound:g}): {'; '.join(found)}."] if found else []
 
 
@@ -179,10 +209,7 @@ def lines(table: Table, row: Row) -> list[list[str]]:
 
 def groups(table: Table) -> dict[str, list[Row]]:
     """Rows by the data set's heading."""
-    grouped: dict[str, list[Row]] = {}
-    for row in [*table.rows, *table.elsewhere]:
-        grouped.setdefault(row.dataset_title + SOURCES[row.source], []).append(row)
-    return grouped
+    return _grouped([*table.rows, *table.elsewhere], lambda row: row.dataset_title + SOURCES[row.source])
 
 
 def as_text(table: Table) -> str:

@@ -14,7 +14,7 @@ from emorl.reporting.figures import drawing
 from emorl.reporting.figures.pictures import Arrays, Shown, bare_axes, note_below
 from emorl.reporting.figures.style import PAGE_WIDTH, figure_style, looks
 
-WIDTH, HEADER, LABEL, PANELS = PAGE_WIDTH, 0.32, 0.65, 2.4  # inches
+WIDTH, HEADER, LABEL, PANELS = PAGE_WIDTH, 0.42, 0.65, 2.4  # inches
 LEAST = 1e-4
 """Activeness, relative to the largest, at which its scale ends."""
 ROWS = "Rows: dimension, and its activeness relative to the largest; the most active ones, then others at random"
@@ -26,7 +26,7 @@ Scene = tuple[str, Arrays, list[str]]
 @drawing("traversals", "pictures")
 def traversals(shown: list[Shown], note: str) -> Figure:
     """A block per run and image: a row per object and dimension, a column per value from the least to the largest."""
-    return _of_blocks([scene for run in shown for scene in _traversals_of(*run)], f"{ROWS}; {note}")
+    return _of_blocks([scene for run in shown for scene in _traversals_of(*run)], f"{note}; {ROWS}")
 
 
 @drawing("activeness", "pictures")
@@ -39,7 +39,7 @@ def activeness(shown: list[Shown], note: str) -> Figure:
         above, below = figure.subfigures(2, 1, height_ratios=[height, PANELS])
         _draw_blocks(above, scenes)
         _draw_activeness(below, shown)
-        note_below(figure, f"{ROWS}; a dimension is active above the dashed line; {note}")
+        note_below(figure, f"{note}; {ROWS}; a dimension is active above the dashed line")
     return figure
 
 
@@ -48,14 +48,14 @@ def leak(shown: list[Shown], note: str) -> Figure:
     """A block per run and image: the first slot and the largest object among the others, one dimension of each moved
     from end to end of its range, and the pixels that differ at either end."""
     rows = "Rows: the slot that is moved, and the dimension; black: pixels that change"
-    return _of_blocks([scene for run in shown for scene in _leaks_of(*run)], f"{rows}; {note}")
+    return _of_blocks([scene for run in shown for scene in _leaks_of(*run)], f"{note}; {rows}")
 
 
 def _traversals_of(title: str, arrays: Arrays) -> list[Scene]:
     dimensions, relative = arrays["dimensions"][0], _relative(arrays)
     names = [f"dim {dimension}, {relative[dimension]:.2f}" for dimension in dimensions]
     return [
-        (title, scene, [f"object {n + 1}\n{name}" for n, name in product(range(len(scene["slots"])), names)])
+        (title, scene, [f"slot {slot + 1}\n{name}" for slot, name in product(scene["slots"], names)])
         for scene in _by_image(arrays)
     ]
 
@@ -118,7 +118,7 @@ def _draw_blocks(figure: FigureBase, scenes: list[Scene]) -> None:
 def _draw_block(figure: FigureBase, scene: Scene, height: float) -> None:
     title, arrays, names = scene
     columns = _columns(arrays)
-    figure.suptitle(title, x=0.02, ha="left", y=1 - 0.04 / height, va="top", fontsize=7)
+    figure.suptitle(textwrap.fill(title, 62), x=0.02, ha="left", y=1 - 0.04 / height, va="top", fontsize=7)
     sides = {
         "left": 2 * LABEL / WIDTH,
         "right": 0.99,
@@ -161,7 +161,7 @@ def _draw_activeness(figure: FigureBase, shown: list[Shown]) -> None:
         relative = _relative(arrays).clip(LEAST)
         active = (arrays["activeness"] > arrays["threshold"]).sum()
         drawn = panel.imshow(_as_square(relative), cmap="viridis", norm=scale)
-        panel.set_title(f"{textwrap.fill(title, 28)}\n{active} of {len(relative)} active", fontsize=6)
+        panel.set_title(f"{textwrap.fill(title, 31)}\n{active} of {len(relative)} active", fontsize=6)
         panel.set_axis_off()
         falling = np.sort(relative)[::-1]
         share = np.arange(1, len(falling) + 1) / len(falling)

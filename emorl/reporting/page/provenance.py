@@ -261,8 +261,9 @@ def renamed(series: Series, shown: ShownRun, scale: str) -> str | None:
     run = _today(series, shown, scale)
     if run is None or str(run.folder) != shown.folder:
         return f"{shown.folder}: code or params/ have changed since; they now ask for another run"
-    if series.evaluation != "training" and str(run.evaluation_path(series.evaluation)) != shown.file:
-        return f"{shown.file}: code or params/ have changed since; they now ask for another"
+    for file, evaluation in ((shown.file, series.evaluation), (shown.score, "decomposition")):
+        if file is not None and evaluation != "training" and str(run.evaluation_path(evaluation)) != file:
+            return f"{file}: code or params/ have changed since; they now ask for another"
     return None
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from emorl.data import title_of
 from emorl.pipeline import config
 from emorl.pipeline.made import Made, made
 from emorl.pipeline.provenance import repository_state
@@ -80,9 +81,9 @@ def write_claims(scale: str, root: Path, found: Made) -> list[claims.Verdict]:
     """Judge all claims by the artifacts that were found; write claims.csv and claims.txt into `reports/SCALE/`."""
     folder = root / "reports" / scale
     frames = {name: pd.read_csv(folder / f"{name}.csv") for name in found.artifacts}
-    moved = {name: artifact.shows.moved for name, artifact in found.artifacts.items()}
+    planned = {name: artifact.shows for name, artifact in found.artifacts.items()}
     purpose, bound = config.load_scale(scale).purpose, claims.load_bound()
-    verdicts = claims.judge(claims.load_claims(), frames, purpose, bound, moved)
+    verdicts = claims.judge(claims.load_claims(), frames, purpose, bound, planned)
     with atomic_path(folder / "claims.csv") as temporary:
         claims.as_frame(verdicts).to_csv(temporary, index=False)
     write_text(folder / "claims.txt", claims.as_text(verdicts) + "\n")
@@ -183,16 +184,25 @@ def _claim(verdict: claims.Verdict) -> PageClaim:
 def _costs(shown: Iterable[Artifact], root: Path) -> list[Cost]:
     """What training took by system and data set, over the runs that are shown."""
     totals: dict[tuple[str, str], list[Manifest]] = defaultdict(list)
-    for folder in dict.fromkeys(run.folder for artifact in shown for run in artifact.shows.runs):
+    series = {run.folder: series for artifact in shown for series in artifact.shows.series for run in series.runs}
+    for folder, its_series in series.items():
         if manifest := manifest_of(root / folder):
-            totals[f"{manifest.model} on {manifest.dataset}", manifest.hardware].append(manifest)
+            what = f"{its_series.model_title} on {title_of(its_series.dataset)}"
+            totals[what, manifest.hardware].append(manifest)
     return [
         {
             "what": what,
             "runs": len(manifests),
             "seconds": 3600 * sum(manifest.device_hours for manifest in manifests),
-            "energy_kwh": sum(manifest.energy_kwh or 0.0 for manifest in manifests) or None,
+            "energy_kwh": _energy(manifests),
             "hardware": hardware,
         }
         for (what, hardware), manifests in totals.items()
     ]
+
+
+def _energy(manifests: list[Manifest]) -> float | None:
+    """Kilowatt hours; None where a GPU had other runs beside, so that its power was not this run's alone."""
+    if not all(manifest.gpu_share_known for manifest in manifests):
+        return None
+    return sum(manifest.energy_kwh or 0.0 for manifest in manifests) or None

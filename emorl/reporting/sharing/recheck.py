@@ -60,8 +60,8 @@ class Bundle:
     @property
     def evaluations(self) -> list[str]:
         shown = [series for artifact in self.artifacts.values() for series in artifact.shows.series]
-        files = [run.file for series in shown if series.evaluation != "training" for run in series.runs]
-        return list(dict.fromkeys(files))
+        files = [file for series in shown for run in series.runs for file in run.files]
+        return [file for file in dict.fromkeys(files) if not file.endswith(f"/{Manifest.FILE}")]
 
     @property
     def is_record(self) -> bool:
@@ -149,7 +149,7 @@ def _check_listed(bundle: Bundle, unreadable: list[str]) -> Check:
     csvs = {bundle.in_report("claims.csv")}
     for name, artifact in bundle.artifacts.items():
         csvs |= {bundle.in_report(f"{name}.csv"), *artifact.inputs}
-        shown = [run.file for run in artifact.shows.runs]
+        shown = [file for run in artifact.shows.runs for file in run.files]
         shown += [f"{run.folder}/{Manifest.FILE}" for run in artifact.shows.runs]
         arrays = {run.arrays for run in artifact.shows.runs} if bundle.is_record else set()
         for file in dict.fromkeys([*shown, *artifact.inputs]):
@@ -258,8 +258,8 @@ def _check_verdicts(bundle: Bundle) -> Check:
         nonlocal count
         frames = {name: bundle.numbers(name) for name in bundle.artifacts}
         purpose = next(iter(bundle.artifacts.values())).shows.purpose
-        moved = {name: artifact.shows.moved for name, artifact in bundle.artifacts.items()}
-        verdicts = claims.judge(bundle.claims(), frames, purpose, bundle.bound(), moved)
+        planned = {name: artifact.shows for name, artifact in bundle.artifacts.items()}
+        verdicts = claims.judge(bundle.claims(), frames, purpose, bundle.bound(), planned)
         count = len(verdicts)
         text = (bundle.folder / bundle.in_report("claims.txt")).read_text(encoding="utf-8")
         if text != claims.as_text(verdicts) + "\n":

@@ -6,12 +6,15 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import jinja2
+import pandas as pd
 
 from emorl.pipeline import config
 from emorl.pipeline.in_progress import let_go
 from emorl.pipeline.plan import make_plan
 from emorl.pipeline.portable import export
-from emorl.pipeline.records import Cell, Row, Series
+from emorl.pipeline.provenance import in_history
+from emorl.pipeline.records import Artifact, Cell, Row, Series
+from emorl.reporting.claims import load_bound
 from emorl.reporting.current import page_is_current
 from emorl.reporting.figures.tables import SOURCES, mean_and_std
 from emorl.reporting.page.render import ASSETS
@@ -67,7 +70,7 @@ def write_record(scale: str, root: Path) -> Path:
         cells = scored_cells(shown)
         models = _write_weights(scale, cells, root, record)
         models.write(record / RecordedModels.FILE)
-        write_text(record / "README.md", _readme(scale, runs, cells, models, root))
+        write_text(record / "README.md", _readme(scale, shown, cells, models, root))
         _write_sums(record)
         mismatches = [sentence for check in recheck(record) for sentence in check.mismatches]
         if mismatches:
@@ -143,23 +146,37 @@ def _model(name: str, scale: str, series: Series, cell: Cell) -> RecordedModel:
 # ---- Texts ----------------------------------------------------------------------------------------------------------
 
 
-def _readme(scale: str, runs: set[str], cells: Cells, models: RecordedModels, root: Path) -> str:
+def _readme(scale: str, shown: dict[str, Artifact], cells: Cells, models: RecordedModels, root: Path) -> str:
     template = jinja2.Template((ASSETS / "record.md").read_text(encoding="utf-8"), keep_trailing_newline=True)
-    manifests = [manifest_of(root / folder) for folder in runs]
-    starts = [start for manifest in manifests if manifest for start in manifest.starts]
-    commits = sorted({f"{str(start.git_commit)[:10]}{' with changes' if start.git_dirty else ''}" for start in starts})
+    folders = sorted({run.folder for artifact in shown.values() for run in artifact.shows.runs})
+    manifests = [manifest for folder in folders if (manifest := manifest_of(root / folder))]
+    verdicts = pd.read_csv(root / "reports" / scale / "claims.csv")
     return template.render(
         scale=scale,
         statement=STATEMENTS[config.load_scale(scale).purpose],
+        bound=load_bound(),
         columns=COLUMNS,
         lines=[_line(series, row, cell, root) for series, row, cell in cells],
-        commits=commits,
+        pictures={name: artifact.shows for name, artifact in shown.items()},
+        decided=("reproduced", "consistent", "close", "differs"),
+        verdicts={word: list(part.itertuples()) for word, part in verdicts.groupby("verdict", sort=False)},
+        commits=_commits(manifests),
+        gpu_shared=not all(manifest.gpu_share_known for manifest in manifests),
         left_out=models.left_out,
     )
 
 
+def _commits(manifests: list[Manifest]) -> list[str]:
+    """What the runs were started at."""
+    found = {(str(start.git_commit), start.git_dirty) for manifest in manifests for start in manifest.starts}
+    return [
+        f"{commit[:10]}{' with changes' if dirty else ''}{'' if in_history(commit) else ' (not in the history)'}"
+        for commit, dirty in sorted(found, key=str)
+    ]
+
+
 COLUMNS = (
-    "Cell", "Seeds", "FG-ARI x 100", "Untrained", "Paper", "Steps", "Hours", "Hardware", "Weights",
+    "Cell", "Seeds", "Bound", "FG-ARI x 100", "Untrained", "Paper", "Training", "Hours", "Hardware", "Weights",
 )  # fmt: skip
 
 
@@ -169,10 +186,11 @@ def _line(series: Series, row: Row, cell: Cell, root: Path) -> list[str]:
     return [
         f"{series.label} on {series.dataset_title}{SOURCES[series.source]}",
         f"{row.started}/{row.finished}/{len(row.failed)}",
+        str(row.finished - len(row.unbound)),
         mean_and_std(cell, 1),
         "-" if row.untrained is None else f"{row.untrained:z.1f}",
         mean_and_std(next(iter(cell.paper), None), 1),
-        str(max(manifest.steps for manifest in manifests)),
+        series.training or f"{max(manifest.steps for manifest in manifests):,} steps",
         f"{sum(manifest.device_hours for manifest in manifests):.2g}",
         "; ".join(dict.fromkeys(manifest.hardware for manifest in manifests)),
         f"`{weights_name(series)}`",
