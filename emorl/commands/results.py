@@ -44,7 +44,7 @@ def plan(
     anything; nothing is started.
     """
     from emorl.evaluation.parts.statistics import MOST_SEEDS
-    from emorl.pipeline.costs import as_sentence, as_text, estimate, hours_with, within
+    from emorl.pipeline.costs import as_sentence, as_text, estimate, hours_from_the_start, hours_with, within
     from emorl.pipeline.plan import make_plan
     from emorl.reporting.claims import load_claims, powers, seeds_for_shares
 
@@ -66,7 +66,8 @@ def plan(
         decided = {"claims": [asdict(chance) for chance in chances], "shares": shares, "most": most}
         runs = [asdict(cost) for cost in found.costs]
         how = {"device": found.device, "price_per_hour": price, "typical_error_factor": found.calibration.error}
-        print_json({"target": target, "scale": scale, **how, "runs": runs, "decided": decided})
+        whole = {"hours_from_the_start": hours_from_the_start(found.costs)}
+        print_json({"target": target, "scale": scale, **how, "runs": runs, **whole, "decided": decided})
     else:
         print(as_text(found, price))
         if chances:

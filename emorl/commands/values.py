@@ -12,11 +12,13 @@ def check(scale: Scale) -> None:
     """Check a scale's values, warn of surprising ones."""
     from emorl.pipeline import config
     from emorl.pipeline.runs import check_every_run
+    from emorl.reporting.claims import check_named
     from emorl.reporting.figures import check_drawings
 
     settings = config.load_scale(scale)
     check_every_run(settings)
     check_drawings({name: artifact.draw for name, artifact in config.load_experiments().artifacts.items()})
+    check_named(settings)
     for warning in config.warnings(settings):
         print(f"warning: {warning}")
     print(f"params/{scale}.yaml and params/experiments.yaml are valid")

@@ -12,7 +12,7 @@ activations, and memory does not grow with I.
 
 from collections.abc import Hashable, Iterator
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import groupby, pairwise
 from typing import Literal, NamedTuple
 
 import torch
@@ -363,9 +363,9 @@ class EfficientMORL(Model[EmorlSettings, EmorlInference]):
                     nn.init.uniform_(parameter, -bound, bound)
 
     @classmethod
-    def curriculum(cls, settings: EmorlSettings) -> str:
-        steps = [str(I) for _, I in sorted(settings.refinement.items())]
-        return f"I = {', then '.join(steps)}"
+    def curriculum(cls, settings: EmorlSettings, steps: int) -> str:
+        counts = [I for start, I in sorted(settings.refinement.items()) if start < steps]
+        return f"I = {', then '.join(str(I) for I, _ in groupby(counts))}"
 
     @classmethod
     def check(cls, settings: EmorlSettings, image_size: int) -> list[str]:

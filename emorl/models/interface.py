@@ -89,8 +89,9 @@ class Model(nn.Module, ABC, Generic[ModelSettings, InferenceSettings]):
         return []
 
     @classmethod
-    def curriculum(cls, settings: ModelSettings) -> str:
-        """What changes over training beside the learning rate, for people: "I = 3, then 1"; "" where nothing does."""
+    def curriculum(cls, settings: ModelSettings, steps: int) -> str:
+        """What a training of so many steps goes through, for people: "I = 3, then 1"; "" where all steps are alike and
+        there is nothing to say of them."""
         return ""
 
     def phase(self, step: int) -> Hashable:

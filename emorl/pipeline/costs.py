@@ -1,8 +1,7 @@
 """What a target will cost before anything is started: runs to do and done, hours with an interval, money, disk.
 
-Hours come from the manifests of finished runs of the same model and data set at this scale on the device in question;
-where there are none, from what a step does, counted (`work.py`), and corrected by every run that has been measured on
-that device.
+Hours come from what a step does, counted (`work.py`), and corrected by finished runs of the same variant at this scale
+on the device in question; where there are none, by those of the same model and data set, else by all measured there.
 """
 
 import json
@@ -51,7 +50,7 @@ class Cost:
     run_hours: float
     """Of one run, done or not."""
     source: str
-    """Where the seconds per step come from."""
+    """What corrects the count: "finished runs" of this scale, or those of the device ("counting")."""
 
 
 @dataclass(frozen=True)

@@ -136,8 +136,8 @@ class _Planning:
         scale, split = self.scale, series.split
         chosen = runs.select_runs(scale, [cell.model], [cell.dataset], cell.variant, self.seeds, split)[: series.first]
         shown = [self._shown(run, series.evaluation) for run in chosen]
-        block = config.block(scale, cell.model, cell.dataset, cell.variant)
-        training = [f"{block.training.steps:,} steps", model_class(cell.model).curriculum(block.model)]
+        settings, steps = chosen[0].settings, chosen[0].settings.training.steps
+        training = [f"{steps:,} steps", model_class(cell.model).curriculum(settings.model, steps)]
         planned = {"training": ", ".join(filter(None, training)), "runs": shown}
         return self._without_runs(series, cell).model_copy(update=planned)
 

@@ -27,8 +27,10 @@ def uncommitted() -> Iterator[str]:
     yield from _lines("ls-files", "--others", "--exclude-standard", "emorl", "params")
 
 
-def in_history(commit: str) -> bool:
-    """Whether the checked-out commit comes after this one, or is it."""
+def in_history(commit: str) -> bool | None:
+    """Whether the checked-out commit comes after this one, or is it; None where git does not know the whole history."""
+    if repository_state()[0] is None or _git("rev-parse", "--is-shallow-repository") != "false":
+        return None
     return _git("merge-base", "--is-ancestor", commit, "HEAD") is not None
 
 

@@ -92,6 +92,12 @@ class PlannedArtifact(Record):
         return [run for series in self.series for run in series.runs]
 
     @property
+    def files(self) -> list[str]:
+        """What it is drawn from, but for arrays of pictures."""
+        files = [file for run in self.runs for file in run.files] + ([self.benchmark.file] if self.benchmark else [])
+        return list(dict.fromkeys(files))
+
+    @property
     def digest(self) -> str:
         return sha256_of_json(self.model_dump(mode="json"))[:10]
 
@@ -181,8 +187,8 @@ class Row(Record):
     finished: int
     failed: list[int]
     """Seeds."""
-    unbound: list[int] = Field([])
-    """Seeds that finished and have not bound."""
+    unbound: list[int] | None = None
+    """Seeds that finished and have not bound; None where that was not found out."""
 
 
 class Table(Record):

@@ -246,8 +246,8 @@ def check_every_run(scale: config.ScaleSettings) -> None:
             for dataset, model, variant, trained, _ in scale.cells(name, series):
                 if trained:
                     run = select_runs(scale, [model], [dataset], variant, split=series.split)[0]
-                    if series.evaluation != "training":
-                        run.evaluated_on(series.evaluation)
+                    for evaluation in {"decomposition", series.evaluation} - {"training"}:
+                        run.evaluated_on(evaluation)
 
 
 def parse_selection(name: str, value: Any, allowed: list[str]) -> list[str]:

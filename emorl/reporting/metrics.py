@@ -5,7 +5,7 @@ One row per number. Tables, figures and claims work on this and on nothing else;
 
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pandas as pd
@@ -53,6 +53,11 @@ def of_seeds(frame: pd.DataFrame, metric: str) -> dict[int, float]:
     """Value by seed of a metric that nothing is varied of."""
     chosen = frame[frame.metric == metric]
     return dict(zip(chosen.seed.tolist(), chosen.value.tolist(), strict=True))
+
+
+def median_seed(scores: Mapping[int, float]) -> int:
+    """The one with the median score, of two in the middle the lower."""
+    return sorted(scores, key=lambda seed: (scores[seed], seed))[(len(scores) - 1) // 2]
 
 
 def _numbers(series: Series, run: ShownRun, root: Path) -> Iterator[Number]:

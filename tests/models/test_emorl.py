@@ -274,3 +274,10 @@ def test_overfits_a_handful_of_images(replica_images):
     model = build(size=12, **changes)
     inference = model.Inference(refinement_steps=1, reference_batch=2)
     assert error_drop(model, replica_images, inference, steps=120, lr=3e-3) > 10
+
+
+def test_a_curriculum_tells_what_a_training_of_that_length_goes_through():
+    settings = build(refinement={0: 3, 100: 1}).settings
+    assert EfficientMORL.curriculum(settings, 200) == "I = 3, then 1"
+    assert EfficientMORL.curriculum(settings, 100) == "I = 3"
+    assert EfficientMORL.curriculum(build(refinement={0: 1, 100: 1}).settings, 200) == "I = 1"

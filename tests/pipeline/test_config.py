@@ -350,3 +350,27 @@ def test_selections_have_bounds(parse, sentence):
 
 def test_blanks_in_a_selection_are_no_part_of_names():
     assert runs.parse_selection("models", "emorl, iodine", ["emorl", "iodine"]) == ["emorl", "iodine"]
+
+
+def test_every_run_is_scored_whatever_is_shown_of_it():
+    """By its decomposition, on the images that the artifact takes, and no more runs than it shows."""
+    plan = make_plan("paper", {})
+    runs = {run.folder: run for run in plan.runs}
+    for name in ("fig3", "fig4", "table3", "fig8", "genesis_training"):
+        for shown in plan.artifacts[name].runs:
+            assert "/decomposition-test-" in shown.score
+            assert shown.score in runs[shown.folder].evaluations
+            assert shown.files[-1] == shown.score
+    assert all("/decomposition-validation-" in shown.score for shown in plan.artifacts["table2"].series[-1].runs)
+    assert len(plan.artifacts["fig8"].series[3].runs) == 5
+
+
+def test_a_plan_says_how_long_everything_is_trained():
+    shown = {series.variant: series.training for series in make_plan("paper", {}).artifacts["fig3"].series}
+    assert shown == {
+        "no_refinement": "50,000 steps, I = 0",
+        "one_refinement": "50,000 steps, I = 1",
+        "short": "50,000 steps, I = 3",
+    }
+    (monet, *_) = [s for s in make_plan("paper", {}).artifacts["table1"].series if s.model == "monet"]
+    assert re.fullmatch(r"[\d,]+ steps", monet.training)

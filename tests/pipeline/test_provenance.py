@@ -65,5 +65,7 @@ def test_a_commit_is_in_the_history_or_not(checkout):
     head = git(checkout, "rev-parse", "HEAD")
     git(checkout, "commit", "--amend", "--allow-empty", "--message", "another")
     assert in_history(git(checkout, "rev-parse", "HEAD"))
-    assert not in_history(head)
-    assert not in_history("unknown")
+    assert in_history(head) is False
+    assert in_history("unknown") is False
+    shutil.rmtree(checkout / ".git")
+    assert in_history(head) is None  # a source archive

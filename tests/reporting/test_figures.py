@@ -136,6 +136,9 @@ class TestLearningCurves:
         said = " ".join(note(learning_curves(pd.concat([frame, kl], ignore_index=True), NOTE)).split())
         assert said == f"{NOTE}. IODINE on Other, seed 2: not scored while it trained; IODINE: no KL (nats)."
 
+    def test_nothing_is_said_of_runs_where_none_was_scored(self, values):
+        assert note(learning_curves(numbers(values, "loss").assign(dataset_title="CLEVR6"), NOTE)) == f"{NOTE}."
+
     def test_metrics_have_rows_and_none_is_said(self, values):
         frame = self.frame(values)
         both = pd.concat([frame, frame.assign(metric="validation_mse")])

@@ -16,6 +16,9 @@ from selenium.webdriver.common.keys import Keys
 
 from emorl.reporting.claims import Characteristics
 from emorl.reporting.page.render import ASSETS, VERDICTS, _duration, _number, write_page
+from emorl.reporting.page.report import _energy
+from emorl.runtime.files import ROOT
+from emorl.training.manifest import manifest_of
 
 HOSTILE = "</script></style><img src=x onerror=\"alert(1)\"><b class='x'>&amp;&lt;{{ 1 }} 'quoted\" "
 CHOSEN = ("purpose", "verdict", "png", "name", "id", "pdf", "csv")
@@ -494,3 +497,12 @@ def test_dark_mode_is_dark(opened, chrome):
         set_dark(chrome, dark)
         grounds.append(chrome.execute_script("return getComputedStyle(document.body).backgroundColor"))
     assert grounds == ["rgb(20, 24, 29)", "rgb(255, 255, 255)"]
+
+
+def test_energy_is_told_where_it_was_counted_how_many_runs_had_the_gpu():
+    manifest = manifest_of(ROOT / "reports/recorded/small/runs/clevr6/slot_attention/base-9b13bea4c6/seed0")
+    starts = [start.model_copy(update={"gpu_shared_by": 16}) for start in manifest.starts]
+    counted, before = (manifest.model_copy(update={"energy_kwh": 0.1, "starts": s}) for s in (starts, manifest.starts))
+    assert not before.gpu_share_known
+    assert _energy([before]) is None
+    assert _energy([counted, counted]) == pytest.approx(0.2)

@@ -67,6 +67,13 @@ def test_a_claim_of_another_kind_does_not_lower_the_power_and_one_of_its_kind_do
     assert with_values.probability < alone.probability - 0.1
 
 
+def test_a_claim_that_the_scale_has_no_say_on_does_not_lower_the_power(load):
+    order, again = load(ORDER.replace("MODEL", "emorl"), ORDER.replace("MODEL", "emorl").replace("geco:", "again:"))
+    (shown,) = planned(order, 5).values()
+    without = {"table1": shown.model_copy(update={"cannot": {again.id: "why"}})}
+    assert powers([order, again], without) == powers([order], {"table1": shown})
+
+
 def test_what_no_seeds_of_ours_can_show_is_marked_beforehand(load):
     (value,) = load(VALUE.replace("value: 3.2", "value: 1.5"))
     (chance,) = powers([value], planned(value, 5))

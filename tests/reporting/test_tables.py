@@ -226,6 +226,10 @@ def test_the_seed_of_another_evaluation_is_chosen_by_the_same_score(artifact, tm
     assert [(run.seed, score) for _, run, score in _chosen(layers, tmp_path)] == [(1, 0.96)]
     found = metrics.gather(layers, tmp_path)
     assert metrics.of_seeds(found, metrics.BINDING) == {0: 0.98, 1: 0.96}
+    assert {shown for run in runs for shown in run.files} == set(layers.files)
+    (tmp_path / runs[0].score).unlink()
+    with pytest.raises(UserError, match=r"seed0/evaluation.json is not there"):
+        make_artifact("layers", layers, tmp_path, {}, "")
 
 
 def test_how_long_systems_of_one_data_set_were_trained_stands_below(artifact, tmp_path):
@@ -237,6 +241,13 @@ def test_how_long_systems_of_one_data_set_were_trained_stands_below(artifact, tm
         note for note in built(with_series(artifact, training="100 steps"), tmp_path).notes if "scored on" in note
     ]
     assert "49,123 images for 100 steps; scored on 320 test images" in alone
+
+
+def test_a_system_that_failed_hides_nothing_of_the_data(artifact, tmp_path):
+    (series,) = artifact.series
+    failed = series.model_copy(update={"label": "MONet", "model": "monet", "runs": series.runs[2:]})
+    notes = built(artifact.model_copy(update={"series": [failed, series]}), tmp_path).notes
+    assert "Tetrominoes: trained on 49,123 images; scored on 320 test images, background pixels left out." in notes
 
 
 def test_what_no_column_shows_is_not_explained(artifact, tmp_path):

@@ -32,8 +32,8 @@ def test_what_jobs_take_of_a_machine(clone):
         re.MULTILINE | re.DOTALL,
     )
     assert {rule for rule, _, _ in rules} == {"train", "evaluate", "benchmark"}
-    for rule, resources, command in rules:
-        gpus = 0 if rule == "evaluate" else 1  # Table 3 is of disentanglement alone
+    for _, resources, command in rules:
+        gpus = 0 if "--what disentanglement " in command else 1
         assert f"gpu={gpus}," in resources
         assert f"python -m emorl.runtime.gpus {gpus} python -m " in command
         assert int(re.search(r"mem_mb=(\d+)", resources)[1]) > 1.2 * 6200  # MB that IODINE has taken on CLEVR6

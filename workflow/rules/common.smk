@@ -93,12 +93,6 @@ def evaluated_on(wildcards):
     return RUNS[folder].evaluations[f"{folder}/evaluation/{file}"]
 
 
-def sources_of(name):
-    """What an artifact is drawn from."""
-    benchmark = ARTIFACTS[name].benchmark
-    return [file for run in ARTIFACTS[name].runs for file in run.files] + ([benchmark.file] if benchmark else [])
-
-
 def files_of(name):
     """An artifact but for its picture, its record first."""
     endings = ["md", "txt", "metrics.json"] if ARTIFACTS[name].draw == "table" else []

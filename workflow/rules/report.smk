@@ -6,7 +6,7 @@ for artifact in SHOWN:
         name:
             f"draw_{artifact}"
         input:
-            absent(*sources_of(artifact)),
+            absent(*ARTIFACTS[artifact].files),
             lambda wildcards, name=artifact: newer_if(is_stale(name)),
         output:
             files_of(artifact),

@@ -8,7 +8,7 @@ A claim is a range, fixed before any run, that something measured shall lie in. 
 - close: of a value or a ratio, the estimate lies in the range but no test says so;
 - undecided: the interval is too wide, or there is one seed;
 - not run: there are no numbers;
-- cannot be run: what the claim is about is not to be had, for a reason that stands in the file.
+- cannot be run: what the claim is about is not to be had, or not what the scale trains, which then says why.
 
 The p values of one artifact's values are adjusted together by Holm's method, and so are those of its other claims.
 Over all artifacts at once no number of our seeds could decide most of Table 1, whose own five seeds set the limit. The
@@ -34,6 +34,7 @@ from emorl.reporting.claims.statements import (
     Claim,
     UnjudgedClaim,
     ValueClaim,
+    check_named,
     load_bound,
     load_claims,
     paper_values,
@@ -53,6 +54,7 @@ __all__ = [
     "as_frame",
     "as_text",
     "characteristics",
+    "check_named",
     "expected_text",
     "heading",
     "judge",

@@ -126,9 +126,10 @@ def characteristics(claims: Sequence[Claim], n: int, system: System = AS_PRINTED
 
 
 def _on(claims: Sequence[Claim], artifacts: Mapping[str, PlannedArtifact]) -> list[JudgedClaim]:
-    """The claims on series that are planned."""
+    """The claims on series that are planned, but for those that the scale has no say on."""
     judged = [claim for claim in claims if not isinstance(claim, UnjudgedClaim) and claim.artifact in artifacts]
-    return [claim for claim in judged if _planned(claim, artifacts[claim.artifact])]
+    there = [claim for claim in judged if claim.id not in artifacts[claim.artifact].cannot]
+    return [claim for claim in there if _planned(claim, artifacts[claim.artifact])]
 
 
 def _planned(claim: JudgedClaim, artifact: PlannedArtifact) -> int | None:

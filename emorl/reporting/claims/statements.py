@@ -10,7 +10,7 @@ from pydantic import Field
 from emorl.data import title_of
 from emorl.evaluation.metrics import MetricName
 from emorl.evaluation.parts.statistics import Other
-from emorl.pipeline.config import CLAIMS, DataSetName, ModelName, load_yaml, validate
+from emorl.pipeline.config import CLAIMS, DataSetName, ModelName, ScaleSettings, load_yaml, validate
 from emorl.pipeline.records import Paper, PlannedArtifact, Printed
 from emorl.runtime.errors import UserError
 from emorl.runtime.settings import Settings
@@ -251,6 +251,16 @@ def load_claims(path: Path = CLAIMS) -> list[Claim]:
     if not isinstance(content, dict):
         raise UserError(f"params/{path.name} must map the id of each claim to the claim")
     return [_load(name, claim, path) for name, claim in content.items() if name != UNBOUND]
+
+
+def check_named(scale: ScaleSettings) -> None:
+    """Raises UserError where the scale has no say on claims that there are not."""
+    there = {(claim.artifact, claim.id) for claim in load_claims() if not isinstance(claim, UnjudgedClaim)}
+    for artifact, names in scale.cannot.items():
+        for name in names:
+            if (artifact, name) not in there:
+                missing = f"params/{CLAIMS.name} has no claim '{name}' on {artifact}"
+                raise UserError(f"{scale.file}: cannot.{artifact}: {missing}")
 
 
 def load_bound(path: Path = CLAIMS) -> float | None:

@@ -16,6 +16,7 @@ from emorl.reporting.figures.style import save
 from emorl.reporting.figures.tables import SOURCES
 from emorl.runtime.errors import UserError
 from emorl.runtime.files import atomic_path, sha256_of_file, write_json, write_text
+from emorl.training.metrics import METRICS
 
 SCORES = {
     "disentanglement, completeness, informativeness": ("disentanglement", "completeness", "informativeness"),
@@ -42,10 +43,7 @@ def make_artifact(
             f"params/{planned.scale}.yaml trains none of the chosen models on any of the chosen data sets "
             f"that {planned.title} shows"
         )
-    files = [file for run in planned.runs for file in run.files] + (
-        [planned.benchmark.file] if planned.benchmark else []
-    )
-    if missing := [file for file in files if not (root / file).exists()]:
+    if missing := [file for file in planned.files if not (root / file).exists()]:
         command = f"snakemake --cores all reproduce_{name} --config scale={planned.scale}"
         raise UserError(f"{missing[0]} is not there ({len(missing)} in all): '{command}' makes what is missing")
     drawing = find_drawing(planned.draw)
@@ -93,16 +91,13 @@ def forms(table: Table) -> dict[str, Any]:
 
 def _inputs(planned: PlannedArtifact, chosen: list[Chosen]) -> Iterator[str]:
     """All files that the artifact is made from."""
+    yield from planned.files
     for series in planned.series:
-        for run in series.runs:
-            yield from run.files
-            if series.evaluation == "training":
-                yield f"{run.folder}/metrics.jsonl"
+        if series.evaluation == "training":
+            yield from (f"{run.folder}/{METRICS}" for run in series.runs)
     for _, run, _ in chosen:
         if run.arrays:
             yield run.arrays
-    if planned.benchmark:
-        yield planned.benchmark.file
 
 
 def _how_timed(planned: PlannedArtifact, root: Path) -> list[str]:
@@ -133,10 +128,11 @@ def _chosen(planned: PlannedArtifact, root: Path) -> Iterator[Chosen]:
     for series in planned.series:
         if series.evaluation == "disentanglement":
             continue  # numbers alone
-        scores = [(score, run) for run in series.runs if (score := metrics.binding_score(run, root)) is not None]
+        found = {run.seed: metrics.binding_score(run, root) for run in series.runs}
+        scores = {seed: score for seed, score in found.items() if score is not None}
         if scores:
-            score, run = sorted(scores, key=lambda item: (item[0], item[1].seed))[(len(scores) - 1) // 2]
-            yield series, run, score
+            seed = metrics.median_seed(scores)
+            yield series, next(run for run in series.runs if run.seed == seed), scores[seed]
 
 
 def _picture(planned: PlannedArtifact, shown: Chosen, root: Path) -> Shown:

@@ -105,21 +105,29 @@ def learning_curves(frame: pd.DataFrame, note: str) -> Figure:
                 _draw_learning(axes, complete[complete["metric"] == f"validation_{metric}"], metric, look_of)
         for axes in panels[-1]:
             axes.set_xlabel("training step")
-        set_legend(figure, seeds_and_means(frame, look_of), columns=6)
-        set_note(figure, note, _without(finished(frame), metrics))
+        set_legend(figure, seeds_and_means(_scored(frame), look_of), columns=6)
+        set_note(figure, note, _without(frame, metrics))
     return figure
 
 
-def _without(rows: pd.DataFrame, metrics: list[str]) -> str:
-    """A sentence on the runs that were not scored while they trained, and on the systems without some metric."""
+def _scored(frame: pd.DataFrame) -> pd.DataFrame:
+    """What runs scored while they trained."""
+    return frame[frame["metric"].str.startswith("validation_")]
+
+
+def _without(frame: pd.DataFrame, metrics: list[str]) -> str:
+    """A sentence on the runs that were not scored while they trained, where others were, and on the systems without
+    some metric."""
+    scored = _scored(frame)
+    if scored.empty:
+        return ""
     sentences = []
-    scored = rows[rows["metric"].str.startswith("validation_")]
-    for (label, title), its_rows in rows.groupby(["label", "dataset_title"], sort=False):
-        unscored = sorted(set(its_rows["seed"]) - set(scored.loc[scored.index.intersection(its_rows.index), "seed"]))
+    for (label, title), rows in frame.groupby(["label", "dataset_title"], sort=False):
+        unscored = sorted(set(finished(rows)["seed"]) - set(_scored(rows)["seed"]))
         seeds = ", ".join(map(str, unscored))
         sentences += [f"{label} on {title}, seed {seeds}: not scored while it trained"] if unscored else []
-    for label, its_rows in scored.groupby("label", sort=False):
-        missing = [name for name in metrics if f"validation_{name}" not in set(its_rows["metric"])]
+    for label, rows in scored.groupby("label", sort=False):
+        missing = [name for name in metrics if f"validation_{name}" not in set(rows["metric"])]
         sentences += [f"{label!s}: no {', '.join(METRICS[name].title for name in missing)}"] if missing else []
     return "; ".join(sentences)
 

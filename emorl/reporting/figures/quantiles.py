@@ -34,6 +34,6 @@ def quantiles(frame: pd.DataFrame, note: str) -> Figure:
             if rows.empty:
                 say_empty(axes)
         panels[0][0].set_ylabel(METRICS[QUANTILE].axis)
-        set_legend(figure, seeds_and_means(frame, look_of), columns=6)
+        set_legend(figure, seeds_and_means(frame[frame["metric"] == QUANTILE], look_of), columns=6)
         set_note(figure, note)
     return figure

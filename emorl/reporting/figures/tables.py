@@ -77,7 +77,7 @@ def _row(series: Series, frame: pd.DataFrame, metrics: list[str], paper: Paper, 
         started=len(series.runs),
         finished=len(series.runs) - len(failed),
         failed=failed,
-        unbound=sorted(seed for seed, score in scores.items() if bound is not None and score < bound),
+        unbound=None if bound is None or not scores else sorted(seed for seed in scores if scores[seed] < bound),
     )
 
 
@@ -108,7 +108,7 @@ def _notes(rows: list[Row]) -> list[str]:
         notes[0] += " (**): as the paper's authors replicated it."
     has_fg_ari = any(cell.metric.startswith("fg_ari") for row in rows for cell in row.cells)
     for title, part in _grouped(rows, lambda row: row.dataset_title).items():
-        notes.append(f"{title}: {_data_of(part)}{', background pixels left out' * has_fg_ari}.")
+        notes.append(f"{title}: {_data_of(part, has_fg_ari)}.")
     replicas = sorted({title_of(row.dataset) for row in rows if row.source == "replica"})
     if replicas:
         notes.append(f"Data: a replica of {', '.join(replicas)}, not the published records.")
@@ -123,19 +123,20 @@ def _notes(rows: list[Row]) -> list[str]:
     return notes
 
 
-def _data_of(rows: list[Row]) -> str:
-    """On what rows of one data set were trained, for how long, and scored."""
-    (row, *_), trainings = rows, _grouped([row for row in rows if row.training], lambda row: str(row.training))
-    parts = [f"trained on {row.train_images:,} images" if row.train_images else "trained"]
-    if row.image_size is not None:
-        parts[0] += f" of {row.image_size} x {row.image_size} pixels"
+def _data_of(rows: list[Row], has_fg_ari: bool) -> str:
+    """On what rows of one data set were trained, for how long, and scored, as those tell that have not failed."""
+    size, images, scored = (_first(rows, name) for name in ("image_size", "train_images", "images_scored"))
+    text = "trained" if images is None else f"trained on {images:,} images"
+    text += "" if size is None else f"{' on images' if images is None else ''} of {size} x {size} pixels"
+    trainings = _grouped([row for row in rows if row.training], lambda row: str(row.training))
     lengths = [f"{training} ({', '.join(row.label for row in part)})" for training, part in trainings.items()]
-    if len(lengths) == 1:
-        lengths = list(trainings)
-    if lengths:
-        parts[0] += f" for {'; '.join(lengths)}"
-    scored = [] if row.images_scored is None else [f"scored on {row.images_scored} {row.split} images"]
-    return "; ".join(parts + scored)
+    text += f" for {'; '.join(lengths if len(lengths) > 1 else trainings)}" if lengths else ""
+    text += "" if scored is None else f"; scored on {scored} {rows[0].split} images"
+    return text + ", background pixels left out" * (has_fg_ari and scored is not None)
+
+
+def _first(rows: list[Row], name: str) -> int | None:
+    return next((value for row in rows if (value := getattr(row, name)) is not None), None)
 
 
 def _controls_of(row: Row) -> str:

@@ -24,7 +24,7 @@ VERDICTS = {
     "differs": "a test says that the truth does not lie in the range",
     "undecided": "the interval is too wide to tell, or there is one seed",
     "not run": "there are no measures at this scale",
-    "cannot be run": "what the claim is about is not to be had",
+    "cannot be run": "what the claim is about is not to be had, or not what this scale trains",
 }
 """Word and meaning, as in `emorl.reporting.claims`, from best to worst; `page.css` has a colour and a sign for each."""
 

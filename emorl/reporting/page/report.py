@@ -202,7 +202,7 @@ def _costs(shown: Iterable[Artifact], root: Path) -> list[Cost]:
 
 
 def _energy(manifests: list[Manifest]) -> float | None:
-    """Kilowatt hours; None where a GPU had other runs beside, so that its power was not this run's alone."""
+    """Kilowatt hours; None where it is not known how many runs had a GPU at once."""
     if not all(manifest.gpu_share_known for manifest in manifests):
         return None
     return sum(manifest.energy_kwh or 0.0 for manifest in manifests) or None

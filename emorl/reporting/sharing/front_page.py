@@ -30,7 +30,7 @@ def _results(scale: str, root: Path) -> str:
     so_far = f"Recorded so far: {recorded} of the {trained} cells of Table 1 at this scale.\n"
     where = (
         f"*{as_well}{so_far if recorded < trained else ''}"
-        f"These results are in [{folder}/]({folder}/README.md), with steps, hours and hardware of each cell,\n"
+        f"These results are in [{folder}/]({folder}/README.md), with each cell's length of training, hours, hardware,\n"
         f"verdicts and weights: `emorl recheck {folder}` finds the numbers again in minutes, `emorl models` lists\n"
         "what `emorl segment` takes by name.*\n"
     )

@@ -17,9 +17,10 @@ from emorl.reporting import claims
 from emorl.reporting.differences import as_read, differences, frame_differences
 from emorl.reporting.figures import tables
 from emorl.reporting.figures.artifacts import forms, numbers_of
+from emorl.reporting.metrics import median_seed
 from emorl.reporting.sharing import crate, weights
 from emorl.reporting.sharing.bundle import SUMS, listed_files, unpacked
-from emorl.reporting.sharing.recorded import RecordedModel, RecordedModels, median_seed, scored_cells, weights_name
+from emorl.reporting.sharing.recorded import RecordedModel, RecordedModels, scored_cells, weights_name
 from emorl.runtime.errors import UserError
 from emorl.runtime.files import read_json, sha256_of_file, sha256_of_json
 from emorl.training.manifest import Manifest
@@ -60,8 +61,9 @@ class Bundle:
     @property
     def evaluations(self) -> list[str]:
         shown = [series for artifact in self.artifacts.values() for series in artifact.shows.series]
-        files = [file for series in shown for run in series.runs for file in run.files]
-        return [file for file in dict.fromkeys(files) if not file.endswith(f"/{Manifest.FILE}")]
+        of_training = {run.file for series in shown if series.evaluation == "training" for run in series.runs}
+        files = dict.fromkeys(file for series in shown for run in series.runs for file in run.files)
+        return [file for file in files if file not in of_training]
 
     @property
     def is_record(self) -> bool:
@@ -242,8 +244,8 @@ def _check_tables(bundle: Bundle) -> Check:
 def _of_table(name: str, bundle: Bundle) -> Iterator[str]:
     artifact, stem = bundle.artifacts[name], bundle.in_report(name)
     table = tables.build(artifact.shows, bundle.numbers(name), bundle.paper(name), bundle.bound())
-    written = read_json(bundle.folder / f"{stem}.json")["table"]
-    yield from differences(written, table.model_dump(mode="json"), f"{stem}.json: table")
+    assert artifact.table is not None
+    yield from differences(artifact.table.model_dump(mode="json"), table.model_dump(mode="json"), f"{stem}.json: table")
     for ending, content in forms(table).items():
         if not isinstance(content, str):
             yield from differences(read_json(bundle.folder / f"{stem}{ending}"), content, f"{stem}{ending}")
@@ -290,8 +292,8 @@ def _of_scores(bundle: Bundle, file: str) -> Iterator[str]:
         cell = cells[model.name]
         if model.scores != cell.seeds:
             yield f"{file}: {model.name} has other scores than the tables"
-        elif model.seed != median_seed(cell):
-            yield f"{file}: {model.name} is of seed {model.seed}, but seed {median_seed(cell)} has the median score"
+        elif model.seed != (median := median_seed(cell.seeds)):
+            yield f"{file}: {model.name} is of seed {model.seed}, but seed {median} has the median score"
 
 
 def _of_weights(model: RecordedModel, folder: Path, _: str) -> Iterator[str]:

@@ -14,9 +14,10 @@ from emorl.pipeline.plan import make_plan
 from emorl.pipeline.portable import export
 from emorl.pipeline.provenance import in_history
 from emorl.pipeline.records import Artifact, Cell, Row, Series
-from emorl.reporting.claims import load_bound
+from emorl.reporting.claims import heading, load_bound
 from emorl.reporting.current import page_is_current
 from emorl.reporting.figures.tables import SOURCES, mean_and_std
+from emorl.reporting.metrics import median_seed
 from emorl.reporting.page.render import ASSETS
 from emorl.reporting.page.report import STATEMENTS
 from emorl.reporting.sharing.archive import results_of, shown_at
@@ -28,7 +29,6 @@ from emorl.reporting.sharing.recorded import (
     Cells,
     RecordedModel,
     RecordedModels,
-    median_seed,
     scored_cells,
     weights_name,
 )
@@ -127,7 +127,7 @@ def _write_weights(scale: str, cells: Cells, root: Path, record: Path) -> Record
 
 
 def _model(name: str, scale: str, series: Series, cell: Cell) -> RecordedModel:
-    seed = median_seed(cell)
+    seed = median_seed(cell.seeds)
     run = next(run for run in series.runs if run.seed == seed)
     return RecordedModel(
         name=name,
@@ -150,28 +150,30 @@ def _readme(scale: str, shown: dict[str, Artifact], cells: Cells, models: Record
     template = jinja2.Template((ASSETS / "record.md").read_text(encoding="utf-8"), keep_trailing_newline=True)
     folders = sorted({run.folder for artifact in shown.values() for run in artifact.shows.runs})
     manifests = [manifest for folder in folders if (manifest := manifest_of(root / folder))]
-    verdicts = pd.read_csv(root / "reports" / scale / "claims.csv")
+    verdicts, purpose = pd.read_csv(root / "reports" / scale / "claims.csv"), config.load_scale(scale).purpose
     return template.render(
         scale=scale,
-        statement=STATEMENTS[config.load_scale(scale).purpose],
+        statement=STATEMENTS[purpose],
         bound=load_bound(),
         columns=COLUMNS,
         lines=[_line(series, row, cell, root) for series, row, cell in cells],
         pictures={name: artifact.shows for name, artifact in shown.items()},
-        decided=("reproduced", "consistent", "close", "differs"),
+        heading=heading(purpose),
+        decided=("reproduced", "differs"),
         verdicts={word: list(part.itertuples()) for word, part in verdicts.groupby("verdict", sort=False)},
         commits=_commits(manifests),
-        gpu_shared=not all(manifest.gpu_share_known for manifest in manifests),
+        gpu_share_unknown=not all(manifest.gpu_share_known for manifest in manifests),
         left_out=models.left_out,
     )
 
 
 def _commits(manifests: list[Manifest]) -> list[str]:
     """What the runs were started at."""
-    found = {(str(start.git_commit), start.git_dirty) for manifest in manifests for start in manifest.starts}
+    starts = [start for manifest in manifests for start in manifest.starts]
+    commits = {(start.git_commit, bool(start.git_dirty)) for start in starts if start.git_commit is not None}
     return [
-        f"{commit[:10]}{' with changes' if dirty else ''}{'' if in_history(commit) else ' (not in the history)'}"
-        for commit, dirty in sorted(found, key=str)
+        f"{commit[:10]}{' with changes' * dirty}{' (not in the history)' * (in_history(commit) is False)}"
+        for commit, dirty in sorted(commits)
     ]
 
 
@@ -186,7 +188,7 @@ def _line(series: Series, row: Row, cell: Cell, root: Path) -> list[str]:
     return [
         f"{series.label} on {series.dataset_title}{SOURCES[series.source]}",
         f"{row.started}/{row.finished}/{len(row.failed)}",
-        str(row.finished - len(row.unbound)),
+        "-" if row.unbound is None else str(row.finished - len(row.unbound)),
         mean_and_std(cell, 1),
         "-" if row.untrained is None else f"{row.untrained:z.1f}",
         mean_and_std(next(iter(cell.paper), None), 1),

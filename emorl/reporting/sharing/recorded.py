@@ -83,11 +83,6 @@ def weights_name(series: Series) -> str:
     return f"{series.model}-{series.dataset}-{series.variant}".removesuffix("-base")
 
 
-def median_seed(cell: Cell) -> int:
-    """The lower of two."""
-    return sorted(cell.seeds, key=lambda seed: (cell.seeds[seed], seed))[(len(cell.seeds) - 1) // 2]
-
-
 # ---- By name --------------------------------------------------------------------------------------------------------
 
 
