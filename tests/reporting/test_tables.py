@@ -215,7 +215,7 @@ def test_a_row_whose_seeds_all_failed_still_stands(artifact, tmp_path):
 def test_a_picture_shows_the_median_seed(artifact, tmp_path, monkeypatch):
     monkeypatch.setattr("emorl.reporting.figures.artifacts.np.load", lambda path: {})
     ((title, _),) = [_picture(artifact, chosen, tmp_path) for chosen in _chosen(artifact, tmp_path)]
-    assert title == "EfficientMORL on Tetrominoes (replica), seed 1, FG-ARI 96.0"
+    assert title == "EfficientMORL on Tetrominoes (replica), seed 1, FG-ARI\N{NO-BREAK SPACE}96.0"
 
 
 def test_the_seed_of_another_evaluation_is_chosen_by_the_same_score(artifact, tmp_path):

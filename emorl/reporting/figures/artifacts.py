@@ -138,7 +138,7 @@ def _chosen(planned: PlannedArtifact, root: Path) -> Iterator[Chosen]:
 def _picture(planned: PlannedArtifact, shown: Chosen, root: Path) -> Shown:
     series, run, score = shown
     title = f"{series.label} on {series.dataset_title}{SOURCES[series.source]}, seed {run.seed}"
-    title += f", FG-ARI {100 * score:.1f}"
+    title += f", FG-ARI\N{NO-BREAK SPACE}{100 * score:.1f}"
     assert run.arrays is not None
     arrays = dict(np.load(root / run.arrays))
     return title, arrays if planned.images is None else _of_images(arrays, planned.images)

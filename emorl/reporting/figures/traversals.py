@@ -118,7 +118,9 @@ def _draw_blocks(figure: FigureBase, scenes: list[Scene]) -> None:
 def _draw_block(figure: FigureBase, scene: Scene, height: float) -> None:
     title, arrays, names = scene
     columns = _columns(arrays)
-    figure.suptitle(textwrap.fill(title, 62), x=0.02, ha="left", y=1 - 0.04 / height, va="top", fontsize=7)
+    figure.suptitle(
+        textwrap.fill(title, 62, break_on_hyphens=False), x=0.02, ha="left", y=1 - 0.04 / height, va="top", fontsize=7
+    )
     sides = {
         "left": 2 * LABEL / WIDTH,
         "right": 0.99,
@@ -161,7 +163,9 @@ def _draw_activeness(figure: FigureBase, shown: list[Shown]) -> None:
         relative = _relative(arrays).clip(LEAST)
         active = (arrays["activeness"] > arrays["threshold"]).sum()
         drawn = panel.imshow(_as_square(relative), cmap="viridis", norm=scale)
-        panel.set_title(f"{textwrap.fill(title, 31)}\n{active} of {len(relative)} active", fontsize=6)
+        panel.set_title(
+            f"{textwrap.fill(title, 31, break_on_hyphens=False)}\n{active} of {len(relative)} active", fontsize=6
+        )
         panel.set_axis_off()
         falling = np.sort(relative)[::-1]
         share = np.arange(1, len(falling) + 1) / len(falling)
