@@ -1,5 +1,6 @@
 """Progress that a person can follow, in a terminal and in a log file alike: one line now and then."""
 
+import sys
 import time
 
 from emorl.runtime.progress import duration
@@ -35,14 +36,8 @@ class ProgressLine:
         left = (progress.steps - progress.step) / progress.steps_per_second
         shown = [f"{name} {progress.scalars[name]:.4g}" for name in ("nll", "kl") if name in progress.scalars]
         rate = f"{progress.steps_per_second:.3g}/s"
-        print(
-            self._prefix,
-            f"step {progress.step}/{progress.steps}",
-            rate,
-            f"{duration(left)} left",
-            *shown,
-            *self._binding(progress),
-            flush=True,
+        self._say(
+            f"step {progress.step}/{progress.steps}", rate, f"{duration(left)} left", *shown, *self._binding(progress)
         )
 
     def _binding(self, progress: Progress) -> list[str]:
@@ -56,4 +51,10 @@ class ProgressLine:
         return [f"{said}, slots do not bind yet: docs/demo.md tells of this plateau" if late else said]
 
     def finish(self, text: str) -> None:
-        print(self._prefix, text, flush=True)
+        self._say(text)
+
+    def _say(self, *words: str) -> None:
+        """In one piece, as other trainings may write to the same place: `print` would write its words one by one where
+        output is not buffered."""
+        sys.stdout.write(" ".join([self._prefix, *words]) + "\n")
+        sys.stdout.flush()

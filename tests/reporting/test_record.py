@@ -114,7 +114,7 @@ def test_a_record_has_results_weights_and_where_they_come_from(project):
     text = (folder / "README.md").read_text()
     assert "| EfficientMORL on Tetrominoes (replica) | 2/2/0 | 0 |" in text  # of which none has bound
     assert "| [Table 1](table1.png) | Adjusted Rand index without background (x 100) |" in text
-    assert re.search(r"^\d+ \w+.* of the claims in", text, re.MULTILINE)
+    assert re.search(r"\d [a-z ]+ of the claims in `params/claims.yaml`", text)
     assert "`emorl-tetrominoes`" in text
     assert not list((project / RECORDED).glob(".*"))
 

@@ -1,5 +1,7 @@
 """Progress lines: readable, rare, and within 80 columns at paper scale."""
 
+from types import SimpleNamespace
+
 import pytest
 
 from emorl.training import progress
@@ -46,3 +48,13 @@ def test_a_run_that_goes_on_bound_or_falls_back_says_so(capsys, monkeypatch):
         "FG-ARI 10",
         "FG-ARI 70, slots have begun to bind at step 300",
     ]
+
+
+def test_a_line_is_written_in_one_piece(monkeypatch):
+    """Two trainings beside each other write to one log, perhaps without a buffer."""
+    pieces = []
+    monkeypatch.setattr("sys.stdout", SimpleNamespace(write=pieces.append, flush=lambda: None))
+    line = progress.ProgressLine("run")
+    line.update(Progress(10, 1000, 10, {"nll": -1.0}))
+    line.finish("finished")
+    assert pieces == ["[run] step 10/1000 10/s 1m39s left nll -1\n", "[run] finished\n"]
