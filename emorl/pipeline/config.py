@@ -125,7 +125,6 @@ class ScaleSettings(Settings):
     """The scale that has what this one leaves out: these variants, and the models and data sets without a block."""
     moves: dict[str, dict[DataSetName, DataSetName]] = Field({})
     """Artifacts made on other data sets than params/experiments.yaml says: {artifact: {of: to}}."""
-
     cannot: dict[str, dict[str, str]] = Field({})
     """Claims of params/claims.yaml, by artifact, that this scale's settings have no say on, and why not."""
 

@@ -243,9 +243,9 @@ def check_every_run(scale: config.ScaleSettings) -> None:
     """Raises UserError where a run or an evaluation that a table or figure asks for cannot be."""
     for name, artifact in config.load_experiments().artifacts.items():
         for series in artifact.series:
-            for dataset, model, variant, trained, _ in scale.cells(name, series):
-                if trained:
-                    run = select_runs(scale, [model], [dataset], variant, split=series.split)[0]
+            for cell in scale.cells(name, series):
+                if cell.trained:
+                    run = select_runs(scale, [cell.model], [cell.dataset], cell.variant, split=series.split)[0]
                     for evaluation in {"decomposition", series.evaluation} - {"training"}:
                         run.evaluated_on(evaluation)
 
